@@ -1,0 +1,1 @@
+"""One module per user command; each registers itself with the grammar."""

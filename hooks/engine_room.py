@@ -1,0 +1,172 @@
+"""A front door's way to the engine room: HTTP over a Unix socket in the data folder.
+
+The engine room owns the records and runs every operation; a front door asks it who somebody is, what they may reach, and
+hands it commands and pushes. Answers that take their time are streams of frames, one JSON object a line
+(`application/x-ndjson`):
+
+* `{"operation": 12}`: the operation that the request opened. It goes on whatever becomes of this connection.
+* `{"out": "…"}`, `{"err": "…"}`: text for the person's standard output or standard error, line ends included.
+* `{"input": true}`: the command reads standard input; ask again with the text.
+* `{"exit": 0, "error": "…"}`: the last frame; `error` is one line without line end, absent on success.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from store.errors import RefusedError, SlipwayError
+
+GitService = Literal["git-upload-pack", "git-receive-pack"]
+
+
+class EngineRoomUnreachableError(SlipwayError):
+    """The engine room does not answer: it is starting, restarting or stopping."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Who is asking, as the engine room knows them."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One app's bare repository, opened for one user."""
+
+    app: str
+    """The app's handle."""
+    path: Path
+    """The bare repository's folder."""
+    deploying_branches: tuple[str, ...]
+    """Full ref names whose update is a deploy."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a streamed answer; see the module's own text. Exactly one field is set, `error` goes with `exit`."""
+
+    operation: int | None = None
+    out: str | None = None
+    err: str | None = None
+    input: bool = False
+    exit: int | None = None
+    error: str | None = None
+
+
+@contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Yield an address for the Unix socket at `path` that fits into the 108 bytes of `sun_path` (unix(7)).
+
+    A data folder may lie deep; the folder's descriptor under /proc makes a short name for it.
+    """
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP to a Unix socket instead of a host."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("engine-room", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        with short_address(self._path) as address:
+            self.sock.connect(address)
+
+
+class EngineRoom:
+    """A client of the engine room. It holds no connection between calls, so it may be shared by threads."""
+
+    ANSWER_SECONDS = 30.0
+    """How long a plain question may take before the engine room counts as unreachable."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+
+    def authenticate(self, key: str) -> User | None:
+        """Return who owns a public key, or None.
+
+        `key` is the OpenSSH one-line form without a comment, `TYPE BASE64`.
+        """
+        answer = self._ask("/authenticate", {"key": key})
+        return None if answer["user"] is None else User(**answer["user"])
+
+    def repository(self, user: User, path: str, service: GitService) -> Repository:
+        """Open the repository that a Git client names, `environment/app.git` or `app.git`.
+
+        Raises RefusedError with one and the same message for a name that is malformed, unknown or somebody else's.
+        """
+        answer = self._ask("/repository", {"user": user.id, "path": path, "service": service})
+        return Repository(answer["app"], Path(answer["path"]), tuple(answer["deploying_branches"]))
+
+    def command(self, user: User | None, line: str | Sequence[str], stdin: str | None = None) -> Iterator[Frame]:
+        """Run a user command: one line as SSH carries it, or the words of a local program.
+
+        `user` None is the administrator at this machine. Closing the iterator leaves any operation running.
+        """
+        body = {"user": user and user.id, "line": line if isinstance(line, str) else list(line), "stdin": stdin}
+        yield from self._stream("POST", "/commands", body)
+
+    def push(
+        self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[str]
+    ) -> Iterator[Frame]:
+        """Deploy commit `new` as the update of `ref` from `old` (40 hexadecimal digits; 40 zeros for a new ref).
+
+        The objects must be in the repository already. The pipeline moves the ref itself, when the deploy has succeeded:
+        `exit` 0 says that it did. `options` are Git push options, as the client gave them.
+        """
+        body = {"user": user.id, "app": app, "ref": ref, "old": old, "new": new, "options": list(options)}
+        yield from self._stream("POST", "/pushes", body)
+
+    def follow(self, operation: int, after: int = 0) -> Iterator[Frame]:
+        """Stream an operation's log from byte offset `after` and end with its outcome."""
+        yield from self._stream("GET", f"/operations/{operation}/log?after={after}", None)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+        with self._request("POST", path, body, self.ANSWER_SECONDS) as response:
+            return json.loads(response.read())
+
+    def _stream(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator[Frame]:
+        with self._request(method, path, body, None) as response:
+            ended = False
+            while line := response.readline():
+                frame = Frame(**json.loads(line))
+                ended = frame.exit is not None
+                yield frame
+            if not ended:
+                raise EngineRoomUnreachableError("the server stopped while it was answering")
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        with closing(_Connection(self._path, timeout)) as connection:
+            try:
+                payload = None if body is None else json.dumps(body).encode()
+                connection.request(method, path, payload, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                if response.status == http.client.FORBIDDEN:
+                    raise RefusedError(json.loads(response.read())["error"])
+                if response.status != http.client.OK:
+                    raise SlipwayError(json.loads(response.read())["error"])
+                yield response
+            except (OSError, http.client.HTTPException) as error:
+                raise EngineRoomUnreachableError(
+                    "the server's engine room does not answer; try again in a moment"
+                ) from error

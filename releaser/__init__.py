@@ -1,0 +1,1 @@
+"""An image and a config become running services: containers, health, routes."""
