@@ -1,7 +1,7 @@
 """A front door's way to the engine room: HTTP over a Unix socket in the data folder.
 
-The engine room owns the records and runs every operation; a front door asks it who somebody is, what they may reach, and
-hands it commands and pushes. Answers that take their time are streams of frames, one JSON object a line
+The engine room owns the records and runs every operation; a front door asks it who somebody is, what they may reach,
+and hands it commands and pushes. Answers that take their time are streams of frames, one JSON object a line
 (`application/x-ndjson`):
 
 * `{"operation": 12}`: the operation that the request opened. It goes on whatever becomes of this connection.
@@ -123,9 +123,7 @@ class EngineRoom:
         body = {"user": user and user.id, "line": line if isinstance(line, str) else list(line), "stdin": stdin}
         yield from self._stream("POST", "/commands", body)
 
-    def push(
-        self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[str]
-    ) -> Iterator[Frame]:
+    def push(self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[str]) -> Iterator[Frame]:
         """Deploy commit `new` as the update of `ref` from `old` (40 hexadecimal digits; 40 zeros for a new ref).
 
         The objects must be in the repository already. The pipeline moves the ref itself, when the deploy has succeeded:

@@ -1,7 +1,7 @@
 """What a push to a deploying branch sets off, seen from the front door: an operation, its log, its outcome.
 
-Named after Git's hook of that name (githooks(5)); it runs when the push's objects are in the repository. The deploy itself
-happens in the engine room and outlives the pusher. A front door only watches, and should the engine room be restarted
+Named after Git's hook of that name (githooks(5)); it runs when the push's objects are in the repository. The deploy
+itself happens in the engine room and outlives the pusher. A front door only watches, and should the engine room be restarted
 meanwhile, it picks the log up where it broke off.
 """
 
@@ -50,7 +50,9 @@ def deploy(
                 return str(error)
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > RECONNECT_SECONDS:
-                return f"the server went away during operation {operation}; its outcome is in operation:logs {operation}"
+                return (
+                    f"the server went away during operation {operation}; see operation:logs {operation} for its outcome"
+                )
             time.sleep(0.2)
         stream = _follow(engine_room, operation, received)
 

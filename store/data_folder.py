@@ -1,0 +1,79 @@
+"""Where everything lies: the layout of the data folder, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.errors import SlipwayError
+
+
+class DataFolderError(SlipwayError):
+    """The data folder is not there, or is not one."""
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The one folder that a server needs: copy it, and the server has moved."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The records, an SQLite file."""
+        return self.root / "slipway.db"
+
+    @property
+    def config_key(self) -> Path:
+        """The key under which config values are encrypted, mode 0600."""
+        return self.root / "config.key"
+
+    @property
+    def host_key(self) -> Path:
+        """The SSH host key, mode 0600."""
+        return self.root / "ssh_host_ed25519_key"
+
+    @property
+    def repositories(self) -> Path:
+        """One bare repository per app, named after the app's record id."""
+        return self.root / "repositories"
+
+    @property
+    def logs(self) -> Path:
+        """One log per operation."""
+        return self.root / "logs"
+
+    @property
+    def proxy(self) -> Path:
+        """HAProxy's configuration, sockets and pid file."""
+        return self.root / "proxy"
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock(2)) by the server that serves this folder, for as long as it lives."""
+        return self.root / "run" / "lock"
+
+    @property
+    def socket(self) -> Path:
+        """The engine room's Unix socket."""
+        return self.root / "run" / "engine-room.sock"
+
+    def create(self) -> None:
+        """Make the folders that are missing, readable by their owner alone.
+
+        Raises DataFolderError if the place is taken by something else or may not be written.
+        """
+        try:
+            for folder in (self.root, self.repositories, self.logs, self.proxy, self.socket.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise DataFolderError(f"the data folder {self.root} cannot be made: {error.strerror}") from error
+
+    def require(self) -> None:
+        """Raise DataFolderError unless `slipway init` has prepared the folder."""
+        if not (self.database.exists() and self.config_key.exists()):
+            raise DataFolderError(
+                f"{self.root} is not a data folder; prepare it with: "
+                f"slipway init --data {self.root} --admin-key FILE.pub"
+            )

@@ -1,0 +1,113 @@
+"""The database: one SQLite file in WAL mode, through SQLAlchemy, its schema kept by Alembic.
+
+Modules beside this one hold the questions and changes, as functions of a connection, so that a caller decides what
+belongs into one transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import alembic.command
+import alembic.config
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event, select
+
+from store.data_folder import DataFolder
+from store.seal import Seal
+from store.tables import installation
+
+BUSY_MILLISECONDS = 10_000
+"""How long a writer waits for another one; each holds the lock for milliseconds."""
+
+
+class Store:
+    """The records of one server: its database, and the seal for what is encrypted there."""
+
+    def __init__(self, engine: Engine, seal: Seal) -> None:
+        self._engine = engine
+        self.seal = seal
+
+    @classmethod
+    def open(cls, folder: DataFolder) -> Store:
+        """Open a prepared data folder and bring its schema up to date.
+
+        Raises DataFolderError for a folder that is not prepared, SealError for a key that cannot be used.
+        """
+        folder.require()
+        return cls._open(folder, Seal.load(folder.config_key))
+
+    @classmethod
+    def create(cls, folder: DataFolder) -> Store:
+        """Prepare a data folder; keep what is there."""
+        folder.create()
+        store = cls._open(folder, Seal.create(folder.config_key))
+        with store.write() as connection:
+            if connection.execute(select(installation.c.instance)).first() is None:
+                connection.execute(installation.insert().values(instance=secrets.token_hex(4)))
+        return store
+
+    @classmethod
+    def _open(cls, folder: DataFolder, seal: Seal) -> Store:
+        engine = connect(f"sqlite:///{folder.database}")
+        migrate(engine)
+        folder.database.chmod(0o600)
+        return cls(engine, seal)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection whose questions all see the same moment."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction that is durable when the block has ended, and undone if it raises."""
+        with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
+            yield connection
+
+    def instance(self) -> str:
+        """Return the id that marks this server's containers."""
+        with self.read() as connection:
+            return str(connection.execute(select(installation.c.instance)).scalar_one())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def connect(url: str) -> Engine:
+    """Return an engine for `url`, set up so that committed means on disk."""
+    engine = sqlalchemy.create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        # The driver's own transactions begin at the first write, too late for a read that a write depends on.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode NORMAL may lose the last transactions in a power cut (sqlite.org/pragma.html#pragma_synchronous).
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("slipway_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest version; does nothing when it is there already."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(resources.files("store") / "migrations"))
+    with engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")

@@ -1,0 +1,135 @@
+"""Operations: what somebody asked for, recorded before it is done, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, select
+
+from store.apps import App, NoSuchAppError
+from store.seal import Seal
+from store.tables import apps, now, operations, users
+
+Type = Literal["deploy", "configure", "restart", "rebuild", "rollback"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+UNFINISHED: tuple[Status, ...] = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. Its request is sealed, and opened by `request` alone."""
+
+    id: int
+    app_id: int
+    app: str
+    user: str
+    type: Type
+    status: Status
+    error: str | None
+    branches_before: Mapping[str, str | None] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the outcome is known."""
+        return self.status not in UNFINISHED
+
+
+LOCAL_USER = "the administrator"
+"""How somebody at the machine itself is called, who needs no account."""
+
+
+def _place(operation_id: int) -> str:
+    return f"request of operation {operation_id}"
+
+
+def add(connection: Connection, seal: Seal, app: App, user_id: int | None, kind: Type, request: bytes) -> Operation:
+    """Record an operation as queued."""
+    operation_id: int = connection.execute(
+        operations.insert()
+        .values(app_id=app.id, user_id=user_id, type=kind, status="queued", request=b"")
+        .returning(operations.c.id)
+    ).scalar_one()
+    sealed = seal.close(request, _place(operation_id))
+    connection.execute(operations.update().where(operations.c.id == operation_id).values(request=sealed))
+    return by_id(connection, operation_id)
+
+
+def by_id(connection: Connection, operation_id: int) -> Operation:
+    """Return an operation; raises NoSuchAppError's sentence where there is none."""
+    row = connection.execute(_all().where(operations.c.id == operation_id)).first()
+    if row is None:
+        raise NoSuchAppError(f"of operation {operation_id}")
+    return _operation(row)
+
+
+def of_app(connection: Connection, app: App, limit: int) -> list[Operation]:
+    """Return an app's operations, newest first."""
+    question = _all().where(operations.c.app_id == app.id).order_by(operations.c.id.desc()).limit(limit)
+    return [_operation(row) for row in connection.execute(question)]
+
+
+def unfinished(connection: Connection) -> list[Operation]:
+    """Return what a crash or a stop left over, in order of arrival."""
+    question = _all().where(operations.c.status.in_(UNFINISHED)).order_by(operations.c.id)
+    return [_operation(row) for row in connection.execute(question)]
+
+
+def request(connection: Connection, seal: Seal, operation: Operation) -> bytes:
+    """Open an operation's request."""
+    sealed = connection.execute(select(operations.c.request).where(operations.c.id == operation.id)).scalar_one()
+    return seal.open(sealed, _place(operation.id))
+
+
+def start(connection: Connection, operation: Operation) -> None:
+    """Record that an operation is running."""
+    connection.execute(
+        operations.update().where(operations.c.id == operation.id).values(status="running", started_at=now())
+    )
+
+
+def remember_branches(connection: Connection, operation: Operation, branches: Mapping[str, str | None]) -> None:
+    """Record the branches that an operation is about to move, so that a restart can put them back."""
+    connection.execute(
+        operations.update().where(operations.c.id == operation.id).values(branches_before=json.dumps(dict(branches)))
+    )
+
+
+def finish(connection: Connection, operation: Operation, status: Status, error: str | None = None) -> None:
+    """Record how an operation ended. Its request is forgotten, since it may hold credentials that nobody needs now."""
+    connection.execute(
+        operations.update()
+        .where(operations.c.id == operation.id)
+        .values(status=status, error=error, finished_at=now(), request=b"")
+    )
+
+
+def _all() -> Select[tuple[Any, ...]]:
+    return (
+        select(operations, apps.c.handle.label("app"), users.c.name.label("user"))
+        .join(apps, operations.c.app_id == apps.c.id)
+        .outerjoin(users, operations.c.user_id == users.c.id)
+    )
+
+
+def _operation(row: Row[Any]) -> Operation:
+    return Operation(
+        id=row.id,
+        app_id=row.app_id,
+        app=row.app,
+        user=row.user or LOCAL_USER,
+        type=row.type,
+        status=row.status,
+        error=row.error,
+        branches_before=row.branches_before and json.loads(row.branches_before),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,164 @@
+"""The schema. `store/migrations` builds it step by step; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, always UTC. SQLite has no time zones, so what comes back is told to be UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store in UTC."""
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time."""
+        return value and value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    """Return the present, to be stored."""
+    return datetime.now(UTC)
+
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # Tells this server's containers from those of another server on the same engine.
+    Column("instance", String(32), nullable=False),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("handle", String(64), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False, default=now),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("admin", Boolean, nullable=False, default=False),
+    # Where apps go that are created without naming an environment.
+    Column("environment_id", ForeignKey("environments.id"), nullable=False),
+    Column("created_at", Moment, nullable=False, default=now),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("comment", String(255), nullable=False, default=""),
+    Column("created_at", Moment, nullable=False, default=now),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("environment_id", ForeignKey("environments.id"), primary_key=True),
+)
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("handle", String(64), nullable=False, unique=True),
+    Column("environment_id", ForeignKey("environments.id"), nullable=False, index=True),
+    # The proxy's port for this app alone, kept over all its releases; unused where apps have host names.
+    Column("port", Integer, unique=True),
+    # The operation whose containers serve the app. A restart changes it without making a release.
+    Column("serving_operation_id", Integer),
+    Column("created_at", Moment, nullable=False, default=now),
+)
+
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False, default=now),
+    UniqueConstraint("app_id", "number"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    # Null is the administrator at the machine itself.
+    Column("user_id", ForeignKey("users.id", ondelete="SET NULL")),
+    Column("type", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("error", Text),
+    # What is asked for, sealed since it may hold config values.
+    Column("request", LargeBinary, nullable=False),
+    # The deploying branches as they were when the operation began to move them, as JSON; to be put back after a crash.
+    Column("branches_before", Text),
+    Column("created_at", Moment, nullable=False, default=now),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    sqlite_autoincrement=True,  # a number is never used again, whatever is deleted
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("operation_id", ForeignKey("operations.id"), nullable=False),
+    Column("config_version_id", ForeignKey("config_versions.id"), nullable=False),
+    # The engine's image id, sha256:…
+    Column("image", String(80), nullable=False),
+    # For an image deployed as it is: the name that was asked for, and the digest that it had.
+    Column("image_name", Text),
+    Column("image_digest", Text),
+    # For a build: the commit, and the deploying branch that points at it.
+    Column("commit", String(40)),
+    Column("git_ref", Text),
+    Column("procfile", Text),
+    Column("aptible_yml", Text),
+    # Manifest digests of the images that the build started from, as JSON.
+    Column("bases", Text, nullable=False, default="{}"),
+    Column("created_at", Moment, nullable=False, default=now),
+    UniqueConstraint("app_id", "number"),
+)
