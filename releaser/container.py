@@ -1,0 +1,173 @@
+"""A service's container: its name, labels, environment and limits, as pure functions.
+
+`body` returns what the engine is asked to create (Docker Engine API, ContainerCreate), all but the environment, whose
+values are secrets until the last moment. `Container` reads back what the engine lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from releaser.release import Release
+from releaser.services import Service
+from store.errors import UsageError
+from store.secret import Secret
+
+INSTANCE = "slipway.instance"
+APP = "slipway.app"
+APP_ID = "slipway.app-id"
+SERVICE = "slipway.service"
+INDEX = "slipway.index"
+RELEASE = "slipway.release"
+OPERATION = "slipway.operation"
+PORT = "slipway.port"
+"""Labels. `slipway.port` is there on routed services only, so that routes can be derived from what runs."""
+
+MEMORY_MB = 1024
+"""A new service's container, as on Aptible."""
+
+MAX_PROCESSES = 1024
+"""Processes and threads of one container: plenty for a thread pool, and the end of a fork bomb."""
+
+DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD")
+"""NET_RAW forges ARP answers on the bridge that all apps share, and so draws a neighbour's requests to itself."""
+
+LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
+"""The engine keeps at most 30 MB of a container's output."""
+
+
+class VariableError(UsageError):
+    """A config variable cannot become an environment variable."""
+
+
+def name(release: Release, service: Service, index: int) -> str:
+    """Return the container's name. It is unique on the engine, where instances may have apps of the same name."""
+    return f"slipway-{release.instance}-{release.app}-{service.name}-{release.number}-{release.operation}-{index}"
+
+
+def labels(release: Release, service: Service, index: int) -> dict[str, str]:
+    """Return the labels by which `Container` finds back what a container is."""
+    found = {
+        INSTANCE: release.instance,
+        APP: release.app,
+        APP_ID: str(release.app_id),
+        SERVICE: service.name,
+        INDEX: str(index),
+        RELEASE: str(release.number),
+        OPERATION: str(release.operation),
+    }
+    if service.port is not None:
+        found[PORT] = str(service.port)
+    return found
+
+
+def environment(release: Release, service: Service, index: int) -> dict[str, Secret]:
+    """Return the environment: the platform's metadata over the config; the engine puts the image's ENV beneath."""
+    app = f"{release.api}/apps/{release.app_id}"
+    metadata = {
+        "APTIBLE_PROCESS_TYPE": service.name,
+        "APTIBLE_PROCESS_INDEX": str(index),
+        "APTIBLE_CONTAINER_SIZE": str(MEMORY_MB),
+        "APTIBLE_LAYER": "app",
+        "APTIBLE_APP_HREF": app,
+        "APTIBLE_SERVICE_HREF": f"{app}/services/{service.name}",
+        "APTIBLE_RELEASE_HREF": f"{app}/releases/{release.number}",
+    }
+    if release.git_ref is not None:
+        metadata["APTIBLE_GIT_REF"] = release.git_ref
+    return {**release.environment, **{key: Secret(value) for key, value in metadata.items()}}
+
+
+def revealed(variables: Mapping[str, Secret]) -> list[str]:
+    """Return the variables as `KEY=value`, as the engine is told them.
+
+    Raises VariableError for one that no environment can carry (environ(7)); the engine's own refusal would show it.
+    """
+    lines = []
+    for key, value in variables.items():
+        line = f"{key}={value.reveal()}"
+        if not key or "=" in key or "\0" in line:
+            raise VariableError(
+                f"the config variable {key.partition('=')[0]!r} has a NUL byte or no name, and cannot reach a "
+                "container; unset it, or set it to another value"
+            )
+        lines.append(line)
+    return lines
+
+
+def body(release: Release, service: Service, index: int, network: str, address: str) -> dict[str, Any]:
+    """Return the request for a container at an IPv4 address of its own.
+
+    The address is fixed because the engine hands a freed one to the next container that starts: after a restart of its
+    own, an app must not find its route leading to another tenant.
+    """
+    asked: dict[str, Any] = {
+        "Image": release.image,
+        "Labels": labels(release, service, index),
+        "HostConfig": {
+            "NetworkMode": network,
+            # Until a container is healthy it must not come up again by itself: the first exit is the one to report.
+            "RestartPolicy": {"Name": "no"},
+            "Init": True,
+            "Memory": MEMORY_MB * 1024 * 1024,
+            "MemorySwap": MEMORY_MB * 1024 * 1024,
+            "PidsLimit": MAX_PROCESSES,
+            "CapDrop": list(DROPPED_CAPABILITIES),
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
+        },
+        "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}}}},
+    }
+    if service.command is not None:
+        asked["Cmd"] = list(service.command)
+    return asked
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of this instance, as the engine lists it."""
+
+    id: str
+    app_id: int
+    app: str
+    service: str
+    index: int
+    release: int
+    operation: int
+    state: str
+    """`created`, `running`, `paused`, `restarting`, `exited` or `dead`."""
+    address: str
+    """Its fixed IPv4 address on the instance's network."""
+    port: int | None
+    """The port at which it is reached over HTTP, None for a background service."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs, or is on its way to run again by itself."""
+        return self.state in {"running", "restarting"}
+
+    @classmethod
+    def listed(cls, summary: Mapping[str, Any]) -> Container:
+        """Read one entry of the engine's list (Docker Engine API, ContainerSummary)."""
+        known = summary["Labels"]
+        return cls(
+            id=summary["Id"],
+            app_id=int(known[APP_ID]),
+            app=known[APP],
+            service=known[SERVICE],
+            index=int(known[INDEX]),
+            release=int(known[RELEASE]),
+            operation=int(known[OPERATION]),
+            state=summary["State"],
+            address=next(iter(fixed_addresses(summary)), ""),
+            port=int(known[PORT]) if PORT in known else None,
+        )
+
+
+def fixed_addresses(summary: Mapping[str, Any]) -> list[str]:
+    """Return the IPv4 addresses that a listed container has asked for, whether it runs or not."""
+    networks = (summary.get("NetworkSettings") or {}).get("Networks") or {}
+    configs = ((network or {}).get("IPAMConfig") or {} for network in networks.values())
+    return [config["IPv4Address"] for config in configs if config.get("IPv4Address")]

@@ -1,0 +1,239 @@
+"""The Docker engine, as far as running services needs it (Docker Engine API 1.41 or later, through the `docker` SDK).
+
+One `Engine` belongs to one thread for one piece of work. It carries no registry credentials and sends nothing of the
+server user's own Docker configuration.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import docker
+import docker.errors
+import requests
+from docker.auth import AuthConfig
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+from docker.utils.proxy import ProxyConfig
+
+from releaser import container, network
+from releaser.container import Container
+from releaser.network import Network
+from releaser.release import Release
+from releaser.services import Image, Service
+from store.errors import SlipwayError
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
+ANSWER_SECONDS = 60
+"""How long one request may take; starting a container on a busy host takes seconds, not minutes."""
+
+STOP_SECONDS = 10
+"""From SIGTERM to SIGKILL, as `docker stop` has it."""
+
+ADDRESS_ATTEMPTS = 5
+"""Addresses to try when the engine says that one is taken, by something on the network that is not ours."""
+
+MAX_LOG_LINE = 500
+"""Characters shown of one line that a container wrote."""
+
+_placing = threading.Lock()
+"""Held from reading which addresses are taken until a new container is listed with its own."""
+
+
+class EngineUnreachableError(SlipwayError):
+    """The engine does not answer. What runs keeps running."""
+
+
+class EngineRefusedError(SlipwayError):
+    """The engine answered that it cannot do what it was asked."""
+
+
+class ImageMissingError(SlipwayError):
+    """The engine no longer has a release's image."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How a container is doing."""
+
+    running: bool
+    exit_status: int
+    out_of_memory: bool
+    """The kernel killed a process of it for going over its memory."""
+
+
+class _Client(docker.APIClient):
+    """The SDK's client without the configuration that it reads from the user's home or from DOCKER_CONFIG."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(base_url=url, version=DEFAULT_DOCKER_API_VERSION, timeout=ANSWER_SECONDS)
+        self.trust_env = False  # neither ~/.netrc nor HTTP_PROXY has a say on the way to the engine
+        self._general_configs: dict[str, Any] = {}
+        self._proxy_configs = ProxyConfig()
+        # Not empty: the SDK answers an empty one by reading the user's file again.
+        self._auth_configs = AuthConfig({"auths": {"registry.invalid": {}}})
+        self._version: str = self.version(api_version=False)["ApiVersion"]
+
+
+class Engine:
+    """The engine at `url` (`unix://…` or `tcp://…`; None: the default socket), as a context manager.
+
+    Every method raises EngineUnreachableError or EngineRefusedError.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url or DEFAULT_URL
+        with self._asking("connect"):
+            # Half of the SDK's methods have no types of their own.
+            self._client: Any = _Client(self._url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+
+    def image(self, image: str) -> Image:
+        """Return what an image says about running it. Raises ImageMissingError."""
+        with self._asking("inspect an image"):
+            try:
+                return Image.inspected(self._client.inspect_image(image))
+            except docker.errors.ImageNotFound as error:
+                raise ImageMissingError(
+                    f"the engine no longer has the image {image}; run 'rebuild', or deploy again"
+                ) from error
+
+    def network(self, instance: str) -> Network:
+        """Return the instance's network, made where there is none yet."""
+        with self._asking("set up the apps' network"), _placing:
+            found = self._networks(instance)
+            if not found:
+                # The engine knows which of its subnets are free, but grants fixed addresses only on a subnet that was
+                # asked for: so let it choose one, and ask for that.
+                draft = self._client.create_network(
+                    network.name(instance), network.DRIVER, labels=network.labels(instance)
+                )
+                pool = self._client.inspect_network(draft["Id"])["IPAM"]["Config"]
+                self._client.remove_network(draft["Id"])
+                self._client.create_network(
+                    network.name(instance),
+                    network.DRIVER,
+                    options=dict(network.OPTIONS),
+                    ipam={"Driver": "default", "Config": pool},
+                    labels=network.labels(instance),
+                )
+                found = self._networks(instance)
+            return Network.inspected(self._client.inspect_network(found[0]))
+
+    def remove_network(self, instance: str) -> None:
+        """Remove the instance's network, if it is there. No container may be on it any more."""
+        with self._asking("remove the apps' network"), _placing:
+            for identifier in self._networks(instance):
+                self._client.remove_network(identifier)
+
+    def _networks(self, instance: str) -> list[str]:
+        label = f"{container.INSTANCE}={instance}"
+        return [found["Id"] for found in self._client.networks(filters={"label": label})]
+
+    def containers(self, instance: str, app_id: int | None = None) -> list[Container]:
+        """Return the instance's containers, of one app or of all, whatever their state."""
+        wanted = [f"{container.INSTANCE}={instance}", container.OPERATION]
+        if app_id is not None:
+            wanted.append(f"{container.APP_ID}={app_id}")
+        with self._asking("list containers"):
+            listed = self._client.containers(all=True, filters={"label": wanted})
+        found = [Container.listed(summary) for summary in listed]
+        return sorted(found, key=lambda each: (each.app_id, each.operation, each.service, each.index))
+
+    def run(self, release: Release, service: Service, index: int) -> Container:
+        """Create and start one container of a service.
+
+        It does not come up again by itself until `keep_running`. Raises VariableError as well.
+        """
+        variables = container.environment(release, service, index)
+        place = self.network(release.instance)
+        refused: set[str] = set()
+        while True:
+            with self._asking(f"create a container of {release.app}'s service '{service.name}'"), _placing:
+                taken = {
+                    address
+                    for summary in self._client.containers(all=True, filters={"network": place.name})
+                    for address in container.fixed_addresses(summary)
+                }
+                address = network.free_address(place, taken | refused)
+                asked = container.body(release, service, index, place.name, address)
+                asked["Env"] = container.revealed(variables)
+                name = container.name(release, service, index)
+                identifier = self._client.create_container_from_config(asked, name)["Id"]
+            try:
+                with self._asking(f"start {release.app}'s service '{service.name}'"):
+                    self._client.start(identifier)
+            except BaseException as error:
+                self.remove(identifier)
+                refused.add(address)
+                if "Address already in use" in str(error) and len(refused) < ADDRESS_ATTEMPTS:
+                    continue
+                raise
+            with self._asking("list containers"):
+                (summary,) = self._client.containers(all=True, filters={"id": identifier})
+            return Container.listed(summary)
+
+    def keep_running(self, identifier: str) -> None:
+        """Let the engine start a container again whenever it exits, and after a restart of the engine or the host."""
+        with self._asking("set a restart policy"):
+            self._client.update_container(identifier, restart_policy={"Name": "unless-stopped"})
+
+    def start(self, identifier: str) -> None:
+        """Start a stopped container."""
+        with self._asking("start a container"):
+            self._client.start(identifier)
+
+    def stop(self, identifier: str) -> None:
+        """Stop a container: its stop signal first, SIGKILL after STOP_SECONDS. One that is gone counts as stopped."""
+        with self._asking("stop a container"):
+            try:
+                self._client.stop(identifier, timeout=STOP_SECONDS)
+            except docker.errors.NotFound:
+                return
+
+    def remove(self, identifier: str) -> None:
+        """Remove a container with its anonymous volumes, killed if it runs. One that is gone counts as removed."""
+        with self._asking("remove a container"):
+            try:
+                self._client.remove_container(identifier, v=True, force=True)
+            except docker.errors.NotFound:
+                return
+
+    def state(self, identifier: str) -> State:
+        """Return how a container is doing. One that is gone counts as killed."""
+        with self._asking("inspect a container"):
+            try:
+                state = self._client.inspect_container(identifier)["State"]
+            except docker.errors.NotFound:
+                return State(running=False, exit_status=128 + 9, out_of_memory=False)
+        return State(state["Running"], state["ExitCode"], state["OOMKilled"])
+
+    def last_lines(self, identifier: str, count: int) -> list[str]:
+        """Return the last lines that a container wrote, cleaned of control characters, which could steer a terminal."""
+        with self._asking("read a container's log"):
+            written = self._client.logs(identifier, tail=count)
+        lines = written.decode(errors="replace").splitlines()[-count:]
+        return ["".join(char if char.isprintable() else " " for char in line)[:MAX_LOG_LINE].rstrip() for line in lines]
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.APIError as error:
+            if error.response is not None and error.is_server_error() and not error.explanation:
+                raise EngineUnreachableError(self._unreachable()) from error
+            raise EngineRefusedError(f"the Docker engine could not {what}: {error.explanation or error}") from error
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            raise EngineUnreachableError(self._unreachable()) from error
+
+    def _unreachable(self) -> str:
+        return f"the Docker engine at {self._url} does not answer; start it, or name another with DOCKER_HOST"

@@ -1,0 +1,88 @@
+"""The master process's command line: one question, one answer, over a Unix socket.
+
+HAProxy Management Guide, section 9.4 "Master CLI": the master answers for itself, and hands a command on to the worker
+with a given process id. Workers that a reload has replaced still serve the connections they have, so whoever switches
+a route speaks to all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+from pathlib import Path
+
+from store.errors import SlipwayError
+
+ANSWER_SECONDS = 10.0
+"""The master answers within a millisecond; after this it hangs."""
+
+_UNKNOWN_WORKER = "Can't find the target PID"
+
+
+class ProxyUnreachableError(SlipwayError):
+    """The proxy's master does not answer on its socket."""
+
+
+class Master:
+    """The master that listens at `path`. It holds no connection between questions."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, command: str) -> str:
+        """Return the master's answer. Raises ProxyUnreachableError."""
+        try:
+            # The folder's descriptor makes a short name, since sun_path has 108 bytes (unix(7)).
+            folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
+            try:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(ANSWER_SECONDS)
+                    connection.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+                    connection.sendall(f"{command}\n".encode())
+                    connection.shutdown(socket.SHUT_WR)  # the master answers, and then closes too
+                    answer = bytearray()
+                    while received := connection.recv(65536):
+                        answer += received
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise ProxyUnreachableError(
+                f"HAProxy does not answer on {self._path}; it is started again within a minute, or at the next start"
+            ) from error
+        return answer.decode(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Return the process ids of all workers, the current one first and then those that are finishing."""
+        found = []
+        for line in self.ask("show proc").splitlines():
+            words = line.split()
+            if len(words) > 1 and words[1] == "worker":
+                found.append(int(words[0]))
+        return found
+
+    def failed_reloads(self) -> int:
+        """Return how many reloads in a row have failed."""
+        for line in self.ask("show proc").splitlines():
+            if " master " in line and "[failed: " in line:
+                return int(line.partition("[failed: ")[2].partition("]")[0])
+        return 0
+
+    def tell(self, worker: int, commands: list[str]) -> str:
+        """Run commands in a worker, in their order, and return its answers. A worker that is gone answers nothing."""
+        answer = self.ask("; ".join(f"@!{worker} {command}" for command in commands))
+        return "" if _UNKNOWN_WORKER in answer else answer
+
+    def description(self, worker: int) -> str:
+        """Return the `description` of the file that a worker was started with."""
+        for line in self.tell(worker, ["show info"]).splitlines():
+            key, _, value = line.partition(":")
+            if key.lower() == "description":
+                return value.strip()
+        return ""
+
+    def requests_in_flight(self, worker: int, backend: str) -> dict[int, int]:
+        """Return how many requests each server of a backend is serving in a worker, by the server's number."""
+        answer = self.tell(worker, [f"show stat {backend} 4 -1"])  # 4: servers only; -1: all of them
+        rows = csv.DictReader(answer.lstrip("# \n").splitlines())
+        return {int(row["svname"]): int(row["scur"] or 0) for row in rows if row.get("pxname") == backend}

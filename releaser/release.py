@@ -1,0 +1,65 @@
+"""What is to run: one release of one app, and where it answers.
+
+Plain values. Whoever keeps the records fills them in; this room only makes them true on an engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from store.secret import Secret
+
+HIGHEST_PORT = 65535
+"""TCP's port field has 16 bits (RFC 9293 section 3.1)."""
+
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+"""A host name as RFC 1123 section 2.1 has it, in lower case."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where an app answers: at a port of its own on the proxy, or at a host name on the proxy's shared HTTP port.
+
+    Raises ValueError unless exactly one of the two is given, and is a TCP port or a host name in lower case.
+    """
+
+    port: int | None = None
+    host: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.port is None) == (self.host is None):
+            raise ValueError("a route is either a port or a host name")
+        if self.port is not None and not 1 <= self.port <= HIGHEST_PORT:
+            raise ValueError(f"{self.port} is no TCP port")
+        if self.host is not None and not _HOST_NAME.match(self.host):
+            raise ValueError(f"{self.host!r} is no host name")
+
+
+@dataclass(frozen=True)
+class Release:
+    """An image and a config that shall become running services."""
+
+    instance: str
+    """Id of this slipway installation; several may share an engine. Letters, digits, `.`, `_`, `-`."""
+    app_id: int
+    app: str
+    """The app's handle."""
+    number: int
+    """The release's number within its app."""
+    operation: int
+    """The operation that brings it about. Two operations may put up the same release, for instance a restart."""
+    image: str
+    """The engine's image id, `sha256:…`."""
+    environment: Mapping[str, Secret]
+    """The app's config as containers get it: without credentials that only serve for pulling."""
+    procfile: str | None
+    """The Procfile's text, or None where there is none."""
+    settings: Mapping[str, str]
+    """Config that steers the release itself: `RELEASE_HEALTHCHECK_TIMEOUT`, `STRICT_HEALTH_CHECKS`, `PORT`."""
+    route: Route
+    git_ref: str | None
+    """The commit's id, or None for an image that was deployed directly."""
+    api: str = field(default="", kw_only=True)
+    """Root URL of the HTTP interface, for the `…_HREF` variables; no slash at its end."""

@@ -1,0 +1,153 @@
+"""One rollout: from the release that runs to the next one, all services together or none.
+
+In order: the new routed containers start beside the old ones and become healthy; the old background containers stop and
+the new ones settle, since two generations of a worker or a clock must not overlap; the route moves. Whoever asked for
+the rollout then commits. After that `finish` drains and removes the old; before it, `undo` brings everything back.
+
+A process that dies anywhere in between leaves what `releaser.restore` mends: every container carries the number of the
+operation that made it, and the records say which operation is the current one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from releaser.container import Container
+from releaser.engine import Engine
+from releaser.haproxy import Proxy
+from releaser.haproxy_config import Target
+from releaser.health import Nursery, Policy, Say
+from releaser.release import Release, Route
+from releaser.services import Service, services
+from store.errors import SlipwayError
+
+_log = structlog.get_logger()
+
+CONTAINERS_PER_SERVICE = 1
+"""A new service starts at one container, as on Aptible."""
+
+
+class Rollout:
+    """The rollout of one release. Its attributes tell the caller what became of it."""
+
+    def __init__(self, engine: Engine, proxy: Proxy, release: Release, *, say: Say, cancelled: threading.Event) -> None:
+        self.release = release
+        self.routed: Service | None = None
+        """The service that is reached over HTTP, None where the release has no such service."""
+        self.containers: list[Container] = []
+        """The new containers."""
+        self._engine = engine
+        self._proxy = proxy
+        self._say = say
+        self._nursery = Nursery(engine, say=say, cancelled=cancelled)
+        self._old: list[Container] = []
+        self._stopped: list[Container] = []
+        self._former: tuple[Route, Sequence[Target]] | None = None
+        self._moved = False
+
+    def advance(self) -> None:
+        """Bring the new containers up and move the route to them.
+
+        Raises SlipwayError; then, or when anything else goes wrong, call `undo`.
+        """
+        policy = Policy.of(self.release.settings)
+        wanted = services(self.release, self._engine.image(self.release.image))
+        self.routed = next((service for service in wanted if service.port is not None), None)
+        self._nursery.stop_if_cancelled()
+        self._take_stock()
+        # Hooks that run before the release (`before_deploy` of .aptible.yml) have their place here: nothing moved yet.
+        self._start([service for service in wanted if service.port is not None])
+        self._wait_for_routed(policy)
+        self._replace_background([service for service in wanted if service.port is None])
+        for container in self.containers:
+            self._engine.keep_running(container.id)
+        self._nursery.watch()
+        self._move_route()
+
+    def finish(self) -> None:
+        """Drain and remove the old containers. What fails here is left for `restore`, since the release stands."""
+        self._attempt("drain", self._proxy.drain, self.release.app_id)
+        for container in self._old:
+            self._attempt("stop", self._engine.stop, container.id)
+            self._attempt("remove", self._engine.remove, container.id)
+
+    def undo(self) -> None:
+        """Bring back what was before. What fails here is left for `restore`."""
+        if self._moved:
+            self._attempt("route", self._move_back)
+        for container in self.containers:
+            if container.port is None:
+                self._attempt("remove", self._engine.remove, container.id)
+        for container in self._stopped:
+            self._attempt("start", self._engine.start, container.id)
+        if self._moved:
+            self._attempt("drain", self._proxy.drain, self.release.app_id)
+        for container in self.containers:
+            self._attempt("remove", self._engine.remove, container.id)
+
+    def _take_stock(self) -> None:
+        for container in self._engine.containers(self.release.instance, self.release.app_id):
+            if container.operation == self.release.operation:
+                self._engine.remove(container.id)  # of an earlier attempt at this very operation, cut short
+            else:
+                self._old.append(container)
+
+    def _start(self, wanted: Sequence[Service]) -> None:
+        for service in wanted:
+            for index in range(CONTAINERS_PER_SERVICE):
+                self._nursery.stop_if_cancelled()
+                self._say(f"{service.name}: starting")
+                container = self._engine.run(self.release, service, index)
+                self.containers.append(container)
+                self._nursery.add(container)
+
+    def _wait_for_routed(self, policy: Policy) -> None:
+        if not policy.seconds:
+            self._nursery.wait_settled(self.containers)
+            return
+        for container in self.containers:
+            if container.port is not None:
+                host = self.release.route.host or "localhost"
+                self._nursery.wait_answering(container, container.port, policy, host)
+
+    def _replace_background(self, wanted: Sequence[Service]) -> None:
+        for container in self._old:
+            if container.port is None and container.running:
+                self._say(f"{container.service}: stopping release {container.release}")
+                self._stopped.append(container)
+                self._engine.stop(container.id)
+        before = len(self.containers)
+        self._start(wanted)
+        self._nursery.wait_settled(self.containers[before:])
+
+    def _move_route(self) -> None:
+        app, route = self.release.app_id, self.release.route
+        former = self._proxy.routes().get(app)
+        if self.routed is None:
+            self._say(
+                "no service gets an address: the image exposes no TCP port; EXPOSE in the Dockerfile, or PORT in the "
+                "config, gives one"
+            )
+            if former is None:
+                return
+        targets = [Target(each.address, each.port) for each in self.containers if each.port is not None]
+        self._former = (former.route, former.targets) if former else None
+        self._moved = True
+        self._proxy.lead(app, route, targets)
+        if self.routed is not None:
+            self._say(f"{self.routed.name}: takes the requests now")
+
+    def _move_back(self) -> None:
+        if self._former is None:
+            self._proxy.forget(self.release.app_id)
+        else:
+            self._proxy.lead(self.release.app_id, *self._former)
+
+    def _attempt(self, step: str, action: Callable[..., None], *arguments: str | int) -> None:
+        try:
+            action(*arguments)
+        except SlipwayError as error:
+            _log.warning("rollout left something behind", app=self.release.app, step=step, error=str(error))
