@@ -1,0 +1,1 @@
+"""Stories of what users, a second tenant and an attacker do, and unit tests of pure logic."""
