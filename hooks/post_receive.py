@@ -1,8 +1,8 @@
 """What a push to a deploying branch sets off, seen from the front door: an operation, its log, its outcome.
 
 Named after Git's hook of that name (githooks(5)); it runs when the push's objects are in the repository. The deploy
-itself happens in the engine room and outlives the pusher. A front door only watches, and should the engine room be restarted
-meanwhile, it picks the log up where it broke off.
+itself happens in the engine room and outlives the pusher. A front door only watches, and should the engine room be
+restarted meanwhile, it picks the log up where it broke off.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def deploy(
     """Deploy `update` and pass the operation's log to `say` as it comes, line ends included.
 
     Return None if the deploy succeeded, which includes that the branch has moved; else the reason in one line, for the
-    `ng` line of the push's report (gitprotocol-pack(5), "Report Status"). What `say` raises is passed on, and leaves the
-    operation running.
+    `ng` line of the push's report (gitprotocol-pack(5), "Report Status"). What `say` raises is passed on, and leaves
+    the operation running.
     """
     operation: int | None = None
     received = 0

@@ -1,7 +1,8 @@
 """Policy over a push, before any of its objects become visible.
 
 Named after Git's hook of that name (githooks(5)), and asked at the same moment: all commands and push options are
-known, the objects are still in quarantine. Pure functions; who may push at all was decided when the repository was opened.
+known, the objects are still in quarantine. Pure functions; who may push at all was decided when the repository was
+opened.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, select
 
-from store.apps import App, NoSuchAppError
+from store.apps import App
+from store.errors import RefusedError
 from store.seal import Seal
 from store.tables import apps, now, operations, users
 
@@ -18,6 +19,13 @@ Type = Literal["deploy", "configure", "restart", "rebuild", "rollback"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 UNFINISHED: tuple[Status, ...] = ("queued", "running")
+
+
+class NoSuchOperationError(RefusedError):
+    """No such operation, or none of an app that the user may reach: one and the same answer."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no operation {number} of an app of yours; `operations --app APP` lists them")
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,10 @@ def add(connection: Connection, seal: Seal, app: App, user_id: int | None, kind:
 
 
 def by_id(connection: Connection, operation_id: int) -> Operation:
-    """Return an operation; raises NoSuchAppError's sentence where there is none."""
+    """Return an operation; raises NoSuchOperationError where there is none."""
     row = connection.execute(_all().where(operations.c.id == operation_id)).first()
     if row is None:
-        raise NoSuchAppError(f"of operation {operation_id}")
+        raise NoSuchOperationError(operation_id)
     return _operation(row)
 
 

@@ -1,0 +1,18 @@
+"""`whoami`: who the server thinks is asking."""
+
+from __future__ import annotations
+
+from console.grammar import Call, command, json_option
+from store import users
+
+
+@command("whoami")
+@json_option
+def whoami(call: Call, as_json: bool) -> None:
+    """Tell who you are here, and which environments you may use."""
+    with call.room.store.read() as connection:
+        environments = sorted(users.environments_of(connection, call.user).values())
+    if as_json:
+        call.print_json({"name": call.user.name, "admin": call.user.admin, "environments": environments})
+    else:
+        call.print(f"{call.user.name}{' (administrator)' if call.user.admin else ''}: {', '.join(environments)}")

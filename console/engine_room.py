@@ -1,0 +1,131 @@
+"""The engine room's process: it owns the records, runs every operation, and answers front doors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from console.grammar import Room, load
+from console.interface import Interface
+from console.settings import Settings
+from hooks.addresses import Addresses
+from hooks.log import Logs
+from hooks.operations import Operations
+from hooks.pipeline import Pipeline
+from releaser.haproxy import Proxy, bindable
+from releaser.releaser import Releaser
+from store.database import Store
+from store.errors import SlipwayError
+
+log = structlog.get_logger()
+
+CANCEL_SECONDS = 10.0
+"""How long cancelled operations get to clear up before the process ends; the next start clears up what they leave."""
+
+RETRY_SECONDS = 3.0
+"""Between attempts to reach an engine that is down."""
+
+
+def open_proxy(settings: Settings) -> Proxy:
+    """Return the proxy of a data folder, running or not."""
+    port = settings.http.port if settings.domain else None
+    return Proxy(settings.data.proxy, bind_host=settings.http.host, http_port=port)
+
+
+def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM, then let running operations finish for `settings.drain` seconds.
+
+    `ready` is called once requests are answered.
+    """
+    load()
+    store = Store.open(settings.data)
+    proxy = open_proxy(settings)
+    engine = os.environ.get("DOCKER_HOST")
+    addresses = Addresses(settings.public_host, settings.ssh.port, settings.http.port, settings.domain)
+    releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
+    pipeline = Pipeline(store, settings.data, releaser, addresses, engine)
+    desk = Operations(store, Logs(settings.data.logs), pipeline, releaser, addresses, settings.operations)
+    room = Room(
+        store,
+        desk,
+        pipeline,
+        addresses,
+        None if settings.domain else settings.ports,
+        partial(bindable, settings.http.host),
+    )
+    desk.recover()
+    stopping = threading.Event()
+    recovery = threading.Thread(target=_restore, args=(desk, stopping), name="restore")
+    recovery.start()
+    interface = Interface(room)
+    asyncio.run(
+        _serve(
+            [(interface.on_socket(), on_socket), (Interface.on_tcp(), on_tcp)],
+            ready,
+            lambda: _drain(desk, settings.drain, stopping),
+        )
+    )
+    recovery.join()
+    store.close()
+
+
+def _restore(desk: Operations, stopping: threading.Event) -> None:
+    """Make what runs agree with the records as soon as the engine answers; until then say what is wrong."""
+    while not stopping.is_set():
+        try:
+            desk.restore()
+            return
+        except SlipwayError as error:
+            log.warning("what runs cannot be compared with the records yet", error=str(error))
+        except Exception:
+            log.exception("restoring met a defect")
+        stopping.wait(RETRY_SECONDS)
+
+
+def _drain(desk: Operations, seconds: float, stopping: threading.Event) -> None:
+    stopping.set()
+    desk.drain(seconds, CANCEL_SECONDS)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: two of them share one process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _serve(
+    applications: list[tuple[Starlette, socket.socket]], ready: Callable[[], None], drain: Callable[[], None]
+) -> None:
+    servers = []
+    for application, _ in applications:
+        servers.append(
+            _Server(uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", server_header=False))
+        )
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    serving = asyncio.gather(
+        *(server.serve(sockets=[listener]) for server, (_, listener) in zip(servers, applications, strict=True))
+    )
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.005)
+    ready()
+    await told.wait()
+    log.info("stopping")
+    await asyncio.to_thread(drain)
+    for server in servers:
+        server.should_exit = True
+    await serving

@@ -1,0 +1,233 @@
+"""The grammar of user commands, defined once: whoever asks, by SSH or with the local program, is parsed here.
+
+A command is a module in `console.commands` with one function under `@command`. The function gets a `Call`, prints to
+it, and returns the operation that it opened, if any; whoever runs it shows that operation's log until it ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import click
+from sqlalchemy import Connection
+
+from console import commands
+from hooks.addresses import Addresses
+from hooks.operations import Operations
+from hooks.pipeline import Pipeline
+from store import apps, operations
+from store.apps import App
+from store.database import Store
+from store.errors import SlipwayError
+from store.operations import LOCAL_USER, NoSuchOperationError, Operation
+from store.secret import SHOWN
+from store.users import User
+
+LOCAL = User(id=0, name=LOCAL_USER, admin=True, environment_id=0)
+"""Somebody at the machine itself, who may open the data folder and therefore may do anything."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What commands work with."""
+
+    store: Store
+    operations: Operations
+    pipeline: Pipeline
+    addresses: Addresses
+    ports: range | None
+    """Candidates for apps' own ports; None where apps have host names."""
+    usable: Callable[[int], bool]
+    """Whether the proxy could open a port."""
+
+
+class InputNeededError(Exception):
+    """The command reads standard input, which was not sent along."""
+
+
+@dataclass
+class Call:
+    """One command by one user."""
+
+    room: Room
+    user: User
+    stdin: str | None = None
+    printed: list[str] = field(default_factory=list)
+
+    @property
+    def user_id(self) -> int | None:
+        """The user's record; None for the administrator at the machine."""
+        return self.user.id or None
+
+    def read_input(self) -> str:
+        """Return standard input, all of it."""
+        if self.stdin is None:
+            raise InputNeededError
+        return self.stdin
+
+    def print(self, text: str) -> None:
+        """Print one line."""
+        self.printed.append(text + "\n")
+
+    def print_json(self, value: object) -> None:
+        """Print a value for scripts."""
+        self.print(json.dumps(value, indent=2, default=_moment))
+
+    def print_rows(self, rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+        """Print records: for scripts all of their fields, for people a table."""
+        if as_json:
+            self.print_json(rows)
+            return
+        if not rows:
+            return
+        cells = [[name.upper() for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            self.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+    def app(self, connection: Connection, handle: str, environment: str | None) -> App:
+        """Return an app that the user may reach; raises NoSuchAppError."""
+        return apps.reachable(connection, self.user, handle, environment)
+
+    def operation(self, number: int) -> Operation:
+        """Return an operation of an app that the user may reach; raises NoSuchOperationError for any other."""
+        with self.room.store.read() as connection:
+            operation = operations.by_id(connection, number)
+            if all(app.id != operation.app_id for app in apps.of_user(connection, self.user)):
+                raise NoSuchOperationError(number)
+        return operation
+
+
+def _moment(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    raise TypeError(f"{type(value)} has no JSON form here")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return _moment(value) if isinstance(value, datetime) else str(value)
+
+
+class _HelpShown(Exception):  # noqa: N818  (a way out, not an error)
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _WithHelp(click.Command):
+    """A command whose --help goes to whoever asked, instead of to the server's standard output."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        def show(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+            if wanted:
+                raise _HelpShown(context.get_help())
+
+        return click.Option(
+            ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show this text."
+        )
+
+
+class _Grammar(_WithHelp, click.Group):
+    """All user commands. They are imported when the first one is asked for."""
+
+    command_class = _WithHelp
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a line; what is not one is refused without repeating the words after it."""
+        if args[0] not in self.commands:
+            raise click.UsageError(f"there is no command {args[0][:40]!r}; `help` lists them")
+        return super().resolve_command(ctx, args)
+
+
+grammar = _Grammar(
+    "slipway", help="Commands of slipway. Each explains itself with --help.", subcommand_metavar="COMMAND …"
+)
+
+_Function = TypeVar("_Function", bound=Callable[..., Operation | None])
+
+
+def command(name: str) -> Callable[[_Function], click.Command]:
+    """Return a decorator that makes a function the command `name`; its docstring is the command's help."""
+
+    def decorate(function: _Function) -> click.Command:
+        return grammar.command(name)(click.pass_obj(function))
+
+    return decorate
+
+
+def of_app(function: _Function) -> _Function:
+    """Give a command the options that name an app: `handle` and `environment`."""
+    function = click.option(
+        "--environment", "--env", metavar="ENVIRONMENT", help="The environment that the app is in."
+    )(function)
+    return click.option("--app", "handle", required=True, metavar="APP", help="The app.")(function)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, or which operation's end is to be waited for."""
+
+    out: str = ""
+    err: str = ""
+    exit: int = 0
+    error: str | None = None
+    operation: Operation | None = None
+    needs_input: bool = False
+
+
+def load() -> _Grammar:
+    """Import every command and return the grammar."""
+    for module in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{module.name}")
+    return grammar
+
+
+def run(call: Call, line: str | Sequence[str]) -> Outcome:
+    """Parse and run one command: a line, in a POSIX shell's quoting, or its words."""
+    try:
+        words = shlex.split(line) if isinstance(line, str) else list(line)
+    except ValueError:
+        return _failed(2, "the command's quotes are not closed")
+    if not words or words == ["help"]:
+        words = ["--help"]
+    elif words[0] == "help":
+        words = [words[1], "--help"]
+    try:
+        operation = grammar.main(words, prog_name="slipway", standalone_mode=False, obj=call)
+    except _HelpShown as help_:
+        return Outcome(out=help_.text + "\n")
+    except InputNeededError:
+        return Outcome(needs_input=True)
+    except click.ClickException as error:
+        return _failed(2, _without_values(error.format_message(), words))
+    except SlipwayError as error:
+        return _failed(error.exit_status, str(error), "".join(call.printed))
+    return Outcome(out="".join(call.printed), operation=operation if isinstance(operation, Operation) else None)
+
+
+def _failed(status: int, message: str, out: str = "") -> Outcome:
+    return Outcome(out=out, err=f"Error: {message}\n", exit=status, error=message)
+
+
+def _without_values(message: str, words: Iterable[str]) -> str:
+    """Take what may be config values out of a message about the words of a command."""
+    for word in words:
+        _, equals, value = word.partition("=")
+        if equals and value:
+            message = message.replace(value, SHOWN)
+    return message

@@ -1,0 +1,218 @@
+"""The engine room's HTTP interface, as its front doors know it, and `/healthz`.
+
+`hooks.engine_room` describes the frames of streamed answers. Plain questions and commands run on threads, since records and parsing block. Logs are followed on the event loop, so
+that any number of pushers can wait without holding a thread each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from console.grammar import LOCAL, Call, Room, run
+from hooks.pre_receive import RefUpdate
+from hooks.repository import DEPLOYING
+from hooks.request import Request
+from store import apps, operations, users
+from store.apps import App
+from store.errors import RefusedError, SlipwayError
+from store.operations import Operation
+from store.users import User
+
+log = structlog.get_logger()
+
+CHUNK = 1 << 16
+"""Bytes of a log that are sent as one frame, at most."""
+
+
+class Interface:
+    """Answers front doors and local programs."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def on_socket(self) -> Starlette:
+        """Return the application for the Unix socket, whose callers may do anything: they say who is asking."""
+        return Starlette(
+            routes=[
+                Route("/authenticate", _answered(self._authenticate), methods=["POST"]),
+                Route("/repository", _answered(self._repository), methods=["POST"]),
+                Route("/commands", self._command, methods=["POST"]),
+                Route("/pushes", self._push, methods=["POST"]),
+                Route("/operations/{number:int}/log", self._log, methods=["GET"]),
+                Route("/healthz", _healthz),
+            ],
+            exception_handlers={SlipwayError: _refuse},
+        )
+
+    @staticmethod
+    def on_tcp() -> Starlette:
+        """Return the application for the HTTP address, open to strangers."""
+        return Starlette(routes=[Route("/healthz", _healthz)])
+
+    def _authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
+        with self._room.store.read() as connection:
+            user = users.by_key(connection, body["key"])
+        return {"user": user and {"id": user.id, "name": user.name}}
+
+    def _repository(self, body: dict[str, Any]) -> dict[str, Any]:
+        path = body["path"].removeprefix("/").removesuffix("/").removesuffix(".git")
+        environment, slash, handle = path.rpartition("/")
+        app = self._app(self._user(body), handle, environment if slash else None, named=body["path"])
+        return {
+            "app": app.handle,
+            "path": str(self._room.pipeline.repository(app.id).path),
+            "deploying_branches": DEPLOYING,
+        }
+
+    def _user(self, body: dict[str, Any]) -> User:
+        if body["user"] is None:
+            return LOCAL
+        with self._room.store.read() as connection:
+            user = users.by_id(connection, body["user"])
+        if user is None:
+            raise RefusedError("your access was removed")
+        return user
+
+    def _app(self, user: User, handle: str, environment: str | None, named: str) -> App:
+        with self._room.store.read() as connection:
+            try:
+                return apps.reachable(connection, user, handle, environment)
+            except apps.NoSuchAppError:
+                raise apps.NoSuchAppError(named) from None
+
+    async def _command(self, request: HttpRequest) -> Response:
+        body = await request.json()
+        user = await run_in_threadpool(self._user, body)
+        call = Call(self._room, user, body["stdin"])
+        outcome = await run_in_threadpool(run, call, body["line"])
+
+        async def frames() -> AsyncIterator[dict[str, Any]]:
+            if outcome.needs_input:
+                yield {"input": True}
+            if outcome.out:
+                yield {"out": outcome.out}
+            if outcome.err:
+                yield {"err": outcome.err}
+            if outcome.operation is None:
+                yield {"exit": outcome.exit, "error": outcome.error}
+                return
+            async for frame in self._watch(outcome.operation, 0):
+                yield frame
+
+        return _stream(frames())
+
+    async def _push(self, request: HttpRequest) -> Response:
+        body = await request.json()
+
+        def open_operation() -> Operation:
+            user = self._user(body)
+            app = self._app(user, body["app"], None, named=body["app"])
+            commit = self._room.pipeline.repository(app.id).resolve(body["new"])
+            update = RefUpdate(body["ref"], body["old"], body["new"])
+            return self._room.operations.open(app, user.id, Request("deploy", commit=commit, push=update))
+
+        return _stream(self._watch(await run_in_threadpool(open_operation), 0))
+
+    async def _log(self, request: HttpRequest) -> Response:
+        def find() -> Operation:
+            with self._room.store.read() as connection:
+                return operations.by_id(connection, request.path_params["number"])
+
+        operation = await run_in_threadpool(find)
+        return _stream(self._watch(operation, int(request.query_params.get("after", "0"))))
+
+    async def _watch(self, operation: Operation, after: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield an operation's log from byte `after` on, as it grows, and its outcome."""
+        yield {"operation": operation.id}
+        logs = self._room.operations.logs
+        live = logs.live(operation.id)
+        if live is None:
+            for frame in _Tail(logs.path(operation.id), after).frames():
+                yield frame
+        else:
+            tail = _Tail(logs.path(operation.id), after)
+            grown = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(grown.set)
+
+            with live.watched(wake):
+                closed = False
+                while not closed:
+                    closed = live.closed
+                    for frame in tail.frames():
+                        yield frame
+                    if not closed:
+                        await grown.wait()
+                        grown.clear()
+        yield await run_in_threadpool(self._outcome, operation.id)
+
+    def _outcome(self, number: int) -> dict[str, Any]:
+        with self._room.store.read() as connection:
+            operation = operations.by_id(connection, number)
+        if operation.status == "succeeded":
+            return {"exit": 0}
+        if operation.finished:
+            return {"exit": 1, "error": operation.error}
+        return {"exit": 1, "error": f"the server is stopping; operation {number} waits, and runs when it is back"}
+
+
+class _Tail:
+    """Reads what a log has grown by, in whole characters."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self._path = path
+        self._offset = after
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Return the new text as frames, each no larger than front doors like."""
+        frames = []
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while chunk := file.read(CHUNK):
+                self._offset += len(chunk)
+                if text := self._decoder.decode(chunk):
+                    frames.append({"out": text})
+        return frames
+
+
+def _answered(
+    answer: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def endpoint(request: HttpRequest) -> Response:
+        return JSONResponse(await run_in_threadpool(answer, await request.json()))
+
+    return endpoint
+
+
+def _stream(frames: AsyncIterator[dict[str, Any]]) -> Response:
+    async def lines() -> AsyncIterator[bytes]:
+        async for frame in frames:
+            yield json.dumps(frame).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def _refuse(_request: HttpRequest, error: Exception) -> Response:
+    status = 403 if isinstance(error, RefusedError) else 400
+    return JSONResponse({"error": str(error)}, status_code=status)
+
+
+async def _healthz(_request: HttpRequest) -> Response:
+    return PlainTextResponse("ok\n")

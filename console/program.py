@@ -1,0 +1,172 @@
+"""The `slipway` program: administration of a data folder here, and every user command there.
+
+A user command goes to a server by SSH (`--remote`, SLIPWAY_REMOTE), or to the one that serves a data folder on this
+machine (`--data`, SLIPWAY_DATA), as its administrator. It is parsed there, so that the grammar exists once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from console import log
+from console.settings import DATA, SETTINGS, Settings, options
+from hooks.engine_room import EngineRoom
+from store import users
+from store.data_folder import DataFolder
+from store.database import Store
+from store.errors import SlipwayError, UsageError
+from store.users import PublicKey
+
+
+class _Program(click.Group):
+    """Administration commands; any other word is a user command and is passed on as it is."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find an administration command, or pass the words on."""
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return args[0], _passed_on(args), []
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the administration commands, and the user commands as the grammar has them."""
+        super().format_commands(ctx, formatter)
+        from console.grammar import load  # only --help needs the grammar
+
+        grammar = load()
+        rows = [(name, command.get_short_help_str(90)) for name, command in sorted(grammar.commands.items())]
+        with formatter.section("User commands (with --remote ssh://git@HOST:PORT, or --data DIR on the server)"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["--help", "-h"]})
+@click.version_option(version("slipway"), message="slipway %(version)s")
+def program() -> None:
+    """A self-hosted git push-to-deploy server."""
+
+
+@program.command()
+@options(DATA)
+@click.option(
+    "--admin-key", required=True, metavar="FILE.pub", type=click.File(), help="The first administrator's key."
+)
+@click.option(
+    "--admin-name", default="admin", show_default=True, metavar="NAME", help="The first administrator's name."
+)
+def init(data: DataFolder, admin_key: Any, admin_name: str) -> None:
+    """Prepare a data folder, once: records, keys, and a first administrator."""
+    key = PublicKey.parse(admin_key.read())
+    store = Store.create(data)
+    with store.write() as connection:
+        if not users.everybody(connection):
+            user = users.add(connection, admin_name, admin=True)
+            users.add_key(connection, user, key)
+            click.echo(f"Prepared {data.root}; {admin_name} is its administrator, with {key.fingerprint}.")
+        elif users.by_key(connection, key.key):
+            click.echo(f"{data.root} is prepared already.")
+        else:
+            raise UsageError(
+                f"{data.root} is prepared already, for another key; add users with: "
+                f"slipway users:add NAME --data {data.root} < FILE.pub"
+            )
+    store.close()
+
+
+@program.command()
+@options(*SETTINGS)
+def serve(**values: Any) -> None:
+    """Serve in the foreground. SIGTERM lets running operations finish first; apps go on running."""
+    from console.supervisor import Supervisor  # the other commands need none of what it imports
+
+    settings = Settings(**values)
+    log.configure(settings.log, "supervisor")
+    Supervisor(settings).run()
+
+
+@program.command()
+@options(*SETTINGS)
+def down(**values: Any) -> None:
+    """Remove every container, the network and the proxy of a data folder's server; its records stay.
+
+    Run it when the server is stopped. The next `serve` starts every app again.
+    """
+    from console.teardown import tear_down  # the other commands need no engine
+
+    settings = Settings(**values)
+    log.configure(settings.log, "down")
+    tear_down(settings)
+    click.echo(f"Removed the containers and the proxy of {settings.data.root}; its records stay.")
+
+
+def _passed_on(words: list[str]) -> click.Command:
+    """Return a command that sends `words` to a server, less the options that say which."""
+    rest, where = [], {"--remote": os.environ.get("SLIPWAY_REMOTE"), "--data": None}
+    position = 0
+    while position < len(words):
+        name, equals, value = words[position].partition("=")
+        if name in where and "--" not in rest:
+            if not equals:
+                position += 1
+                value = words[position] if position < len(words) else ""
+            where[name] = value
+        else:
+            rest.append(words[position])
+        position += 1
+    remote, data = where["--remote"], where["--data"] or (None if where["--remote"] else os.environ.get("SLIPWAY_DATA"))
+    if data:
+        return click.Command(words[0], callback=lambda: _on_this_machine(DataFolder(Path(data).absolute()), rest))
+    if remote:
+        return click.Command(words[0], callback=lambda: _by_ssh(remote, rest))
+    raise UsageError(
+        f"{words[0][:40]!r} is not an administration command; for a user command say where, with "
+        "--remote ssh://git@HOST:PORT (SLIPWAY_REMOTE), or --data DIR (SLIPWAY_DATA) on the server itself"
+    )
+
+
+def _by_ssh(remote: str, words: list[str]) -> None:
+    url = urlsplit(remote if "://" in remote else f"ssh://{remote}")
+    if url.scheme != "ssh" or not url.hostname or url.hostname.startswith("-"):
+        raise UsageError(f"{remote!r} is not a server's address; write ssh://git@HOST:PORT")
+    port = ["-p", str(url.port)] if url.port else []
+    command = ["ssh", *port, "-T", f"{url.username or 'git'}@{url.hostname}", "--", shlex.join(words)]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
+def _on_this_machine(data: DataFolder, words: list[str]) -> None:
+    data.require()
+    room = EngineRoom(data.socket)
+    stdin: str | None = None
+    while True:
+        asked = False
+        for frame in room.command(None, words, stdin):
+            if frame.input:
+                stdin, asked = sys.stdin.read(), True
+            if frame.out:
+                click.echo(frame.out, nl=False)
+            if frame.err:
+                click.echo(frame.err, nl=False, err=True)
+            if frame.exit is not None and not asked:
+                sys.exit(frame.exit)
+
+
+def main() -> None:
+    """Run the program; every error that a person can mend is one sentence and a non-zero exit status."""
+    try:
+        program()
+    except SlipwayError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

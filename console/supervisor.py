@@ -1,0 +1,224 @@
+"""`slipway serve`: a small supervisor over one engine room and some front doors, which restarts what dies.
+
+It binds the sockets before anything else, so that a port in use is one sentence, and so that a process that is
+restarted finds its listener, and the clients waiting there, where they were. It stays single-threaded, since it forks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from console import log as logging
+from console.settings import Address, Settings
+from gitserver import host_key
+from gitserver.front_door import FrontDoor
+from hooks.engine_room import EngineRoom, short_address
+from store.errors import SlipwayError
+
+log = structlog.get_logger()
+
+BACKLOG = 512
+"""Connections that may wait to be accepted (listen(2)), enough for a moment without a process."""
+
+RESTART_SECONDS = 1.0
+"""Pause before a process that died at once is started again, so that a broken machine is not kept busy."""
+
+GRACE_SECONDS = 15.0
+"""Beyond the drain, before a process that does not end is killed."""
+
+
+class ListenError(SlipwayError):
+    """An address cannot be listened on."""
+
+
+class EngineRoomFailedError(SlipwayError):
+    """The engine room ended before it had answered anybody."""
+
+
+class ServingAlreadyError(SlipwayError):
+    """Another server serves this data folder."""
+
+
+def listen(address: Address, variable: str) -> socket.socket:
+    """Return a listening socket; raises ListenError naming the address and the setting that changes it."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(
+            f"{address} cannot be listened on: {error.strerror}; stop what uses it, or choose another with {variable}"
+        ) from error
+    return listener
+
+
+def _listen_on_path(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)  # its owner is gone: we hold the lock
+    listener = socket.socket(socket.AF_UNIX)
+    old = os.umask(0o177)
+    try:
+        with short_address(path) as address:
+            listener.bind(address)
+    finally:
+        os.umask(old)
+    listener.listen(BACKLOG)
+    return listener
+
+
+class Supervisor:
+    """Serves one data folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._children: dict[int, Callable[[], int]] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ListenError, ServingAlreadyError, DataFolderError or SealError."""
+        settings = self._settings
+        settings.data.require()
+        self._lock()
+        ssh, api = listen(settings.ssh, "SLIPWAY_SSH"), listen(settings.api, "SLIPWAY_API")
+        self._socket = _listen_on_path(settings.data.socket)
+        self._ssh, self._api = ssh, api
+        # Port 0 has become a real one, which the addresses that people are told contain.
+        self._settings = settings = settings.bound(_bound(settings.ssh, ssh), _bound(settings.api, api))
+        print(f"host key {host_key.make_or_load(settings.data.host_key)} (ed25519)", flush=True)
+        # A child that sees the other end close knows that its supervisor is gone, however that came.
+        self._lifeline, self._held = os.pipe()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        gc.freeze()  # what children share with us stays shared (gc.freeze in the Python library reference)
+        self._start_engine_room(first=True)
+        for _ in range(settings.front_doors):
+            self._start_front_door()
+        print(f"ready ssh={settings.ssh} api={settings.api}", flush=True)
+        self._watch()
+
+    def _lock(self) -> None:
+        self._settings.data.create()
+        lock = self._settings.data.lock.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServingAlreadyError(
+                f"another server is serving {self._settings.data.root} already; stop it first"
+            ) from error
+        # Kept open, and by every child as well: the folder is free when the last of them has ended.
+        self._lock_file = lock
+
+    def _start_engine_room(self, *, first: bool = False) -> int:
+        """Start the engine room and wait until it answers, or has died; the first time that is an error."""
+        ready, tell = os.pipe()
+
+        def work() -> None:
+            # Imported here: front doors, which share the supervisor's memory, need none of it.
+            from console import engine_room
+
+            os.close(ready)
+            self._ssh.close()
+
+            def told() -> None:
+                os.write(tell, b"!")
+                os.close(tell)
+
+            engine_room.run(self._settings, self._socket, self._api, told)
+
+        process = self._fork("engine-room", work)
+        self._children[process] = self._start_engine_room
+        os.close(tell)
+        answered = os.read(ready, 1)
+        os.close(ready)
+        if not answered and not self._stopping and first:
+            raise EngineRoomFailedError("the engine room did not start; its log above tells why")
+        return process
+
+    def _start_front_door(self) -> int:
+        def work() -> None:
+            self._api.close()
+            self._socket.close()
+            door = FrontDoor(
+                self._ssh,
+                engine_room=EngineRoom(self._settings.data.socket),
+                host_key=self._settings.data.host_key,
+                drain_seconds=self._settings.drain + GRACE_SECONDS / 2,
+            )
+            signal.signal(signal.SIGTERM, lambda _number, _frame: door.drain())
+            door.run()
+
+        process = self._fork("front-door", work)
+        self._children[process] = self._start_front_door
+        return process
+
+    def _fork(self, name: str, work: Callable[[], None]) -> int:
+        # Standard output is flushed first: what is still buffered would be written by both.
+        sys.stdout.flush()
+        process = os.fork()
+        if process:
+            return process
+        status = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            logging.configure(self._settings.log, name)
+            os.close(self._held)
+            threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
+            work()
+            status = 0
+        except SlipwayError as error:
+            log.error("cannot go on", error=str(error))
+        except Exception:
+            log.exception("died of a defect")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # nothing of the supervisor's is this child's to clean up
+
+    def _watch(self) -> None:
+        started = dict.fromkeys(self._children, time.monotonic())
+        deadline: float | None = None
+        while self._children:
+            if self._stopping and deadline is None:
+                deadline = time.monotonic() + self._settings.drain + GRACE_SECONDS
+                for process in self._children:
+                    os.kill(process, signal.SIGTERM)
+            if deadline is not None and time.monotonic() > deadline:
+                for process in self._children:
+                    os.kill(process, signal.SIGKILL)
+            process, _status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                signal.sigtimedwait([signal.SIGCHLD], 0.2)
+                continue
+            again = self._children.pop(process)
+            if not self._stopping:
+                log.warning("a process died; starting it again", pid=process)
+                if time.monotonic() - started.get(process, 0) < RESTART_SECONDS:
+                    time.sleep(RESTART_SECONDS)
+                started[again()] = time.monotonic()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _bound(address: Address, listener: socket.socket) -> Address:
+    return Address(address.host, listener.getsockname()[1])
+
+
+def _end_with(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)

@@ -1,0 +1,127 @@
+"""Operation logs: redacted, written to a file, and followed live by any number of watchers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from hooks.redaction import Redactor, patterns
+from store.secret import Secret
+
+log = structlog.get_logger()
+
+LIMIT = 16 << 20
+"""Bytes of an operation's log; what a build prints beyond is dropped, with a notice."""
+
+Wake = Callable[[], None]
+
+
+class OperationLog:
+    """The log of one unfinished operation. Any thread may write, any may watch."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._redactor = Redactor(())
+        self._lock = threading.Lock()
+        self._watchers: list[Wake] = []
+        self._size = self._file.tell()
+        self.closed = False
+
+    def hide(self, configs: Iterable[Mapping[str, Secret]]) -> None:
+        """From now on, let no value of these configs be seen."""
+        with self._lock:
+            self._put(self._redactor.flush())
+            self._redactor = Redactor(patterns(configs))
+
+    def write(self, text: str) -> None:
+        """Append text, line ends included."""
+        with self._lock:
+            if self._size > LIMIT:
+                return
+            self._put(self._redactor.feed(text))
+            if self._size > LIMIT:
+                self._put(f"\n[the log is over {LIMIT >> 20} MiB; what follows is not kept]\n")
+
+    def line(self, text: str = "", *, public: bool = False) -> None:
+        """Append one line of the server's own, over the limit as well.
+
+        A public one (an address) is not redacted, though a config value may happen to stand in it.
+        """
+        with self._lock:
+            if public:
+                self._put(self._redactor.flush() + text + "\n")
+            else:
+                self._put(self._redactor.feed(text + "\n"))
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Say what happens now, and how long it took when it is done."""
+        self.line(f"-----> {title}")
+        started = time.monotonic()
+        yield
+        self.line(f"       done in {time.monotonic() - started:.1f} s")
+
+    def close(self) -> None:
+        """End the log; watchers see that it is over, and what is written later is dropped."""
+        with self._lock:
+            if self.closed:
+                return
+            self._put(self._redactor.flush())
+            self.closed = True
+            self._file.close()
+            watchers = list(self._watchers)
+        for wake in watchers:
+            wake()
+
+    @contextmanager
+    def watched(self, wake: Wake) -> Iterator[None]:
+        """Call `wake`, from whatever thread, each time that the file has grown or is closed."""
+        with self._lock:
+            self._watchers.append(wake)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers.remove(wake)
+
+    def _put(self, text: str) -> None:
+        if not text or self.closed:
+            return
+        try:
+            self._size += self._file.write(text.encode(errors="replace")) or 0
+        except OSError as error:
+            # A full disk must not turn a deploy that has succeeded into half a failure.
+            log.warning("an operation's log cannot be written", error=error.strerror)
+        for wake in self._watchers:
+            wake()
+
+
+class Logs:
+    """All operations' logs: files in one folder, and those that are being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[int, OperationLog] = {}
+
+    def path(self, operation_id: int) -> Path:
+        """Return the file of an operation's log."""
+        return self._folder / f"{operation_id}.log"
+
+    def open(self, operation_id: int) -> OperationLog:
+        """Begin an operation's log, or go on with it after a restart."""
+        opened = self._open[operation_id] = OperationLog(self.path(operation_id))
+        return opened
+
+    def live(self, operation_id: int) -> OperationLog | None:
+        """Return the log of an operation that is not over."""
+        return self._open.get(operation_id)
+
+    def close(self, operation_id: int) -> None:
+        """End an operation's log."""
+        if ended := self._open.pop(operation_id, None):
+            ended.close()

@@ -1,0 +1,197 @@
+"""Operations from their opening to their end, whoever asked for them.
+
+An operation is a record before it is an action: `open` returns when the record is on disk, and what happens then no
+longer depends on who asked. At the start of the engine room `recover` ends what a crash left behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import structlog
+
+from hooks.addresses import Addresses
+from hooks.log import Logs, OperationLog
+from hooks.pipeline import Pipeline
+from hooks.queue import Job, Queue
+from hooks.request import Request
+from releaser.release import Release as ReleasePlan
+from releaser.releaser import Releaser
+from store import apps, configs, operations, releases
+from store.apps import App
+from store.database import Store
+from store.errors import CancelledError, SlipwayError
+from store.operations import Operation, Status
+
+log = structlog.get_logger()
+
+
+class NotCancellableError(SlipwayError):
+    """The operation is over."""
+
+
+class Operations:
+    """The engine room's desk: opens, queues, runs, cancels and recovers operations."""
+
+    def __init__(
+        self, store: Store, logs: Logs, pipeline: Pipeline, releaser: Releaser, addresses: Addresses, limit: int
+    ) -> None:
+        self._store = store
+        self.logs = logs
+        self._pipeline = pipeline
+        self._releaser = releaser
+        self._addresses = addresses
+        self._queue = Queue(limit)
+        # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
+        self._opening = threading.Lock()
+
+    def open(self, app: App, user_id: int | None, request: Request) -> Operation:
+        """Record an operation and queue it. Its log is there to be followed when this returns."""
+        with self._opening:
+            with self._store.write() as connection:
+                operation = operations.add(connection, self._store.seal, app, user_id, request.type, request.dump())
+            if request.commit:
+                self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
+            operation_log = self.logs.open(operation.id)
+            self._introduce(operation, request, operation_log)
+            self._enqueue(operation, operation_log)
+        return operation
+
+    def _introduce(self, operation: Operation, request: Request, operation_log: OperationLog) -> None:
+        what = f"Operation {operation.id}: {operation.type} of {operation.app}"
+        if request.commit:
+            what += f", commit {request.commit}"
+        if request.push:
+            what += f" of {request.push.ref.removeprefix('refs/heads/')}"
+        operation_log.line(what)
+        # The command names a host that a config value may happen to contain.
+        operation_log.line(
+            f"It goes on if you leave. Follow it: {self._addresses.command(f'operation:follow {operation.id}')}",
+            public=True,
+        )
+        operation_log.line(
+            f"                         Cancel it: {self._addresses.command(f'operation:cancel {operation.id}')}",
+            public=True,
+        )
+
+    def _enqueue(self, operation: Operation, operation_log: OperationLog) -> None:
+        job = Job(operation.id, operation.app_id, partial(self._run, operation, operation_log))
+        ahead = self._queue.add(job)
+        if ahead is not None:
+            with self._store.read() as connection:
+                other = operations.by_id(connection, ahead.number)
+            operation_log.line(
+                f"Waiting for operation {other.id} ({other.type} of {other.app} by {other.user}) to finish."
+            )
+
+    def _run(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event) -> None:
+        events = log.bind(operation=operation.id, app=operation.app, type=operation.type)
+        status: Status = "failed"
+        try:
+            with self._store.write() as connection:
+                operations.start(connection, operation)
+            events.info("operation started", user=operation.user)
+            self._pipeline.run(operation, operation_log, cancelled)
+            events.info("operation succeeded")
+        except CancelledError:
+            status, error = "cancelled", f"operation {operation.id} was cancelled; nothing was changed"
+        except SlipwayError as failure:
+            error = _one_line(str(failure))
+        except Exception:
+            events.exception("operation met a defect")
+            error = f"the server met a defect of its own; its log tells more under operation {operation.id}"
+        else:
+            self._end(operation)
+            return
+        with self._store.read() as connection:
+            over = operations.by_id(connection, operation.id).finished
+        if over:
+            # Released, and only then did something fail: the release stands, the next start clears what is left.
+            events.warning("clearing up after a release failed", error=error)
+        else:
+            events.info("operation ended", status=status, error=error)
+            operation_log.line(f"Error: {error}")
+            with self._store.write() as connection:
+                operations.finish(connection, operation, status, error)
+        self._end(operation)
+
+    def _end(self, operation: Operation) -> None:
+        self.logs.close(operation.id)
+        self._pipeline.repository(operation.app_id).let_go("operations", operation.id)
+
+    def cancel(self, operation: Operation) -> None:
+        """End an operation that waits, or ask one that runs to stop; it then ends as cancelled, or just succeeded.
+
+        Raises NotCancellableError for one that is over.
+        """
+        if self._queue.withdraw(operation.id):
+            error = f"operation {operation.id} was cancelled before it began"
+            if operation_log := self.logs.live(operation.id):
+                operation_log.line(f"Error: {error}")
+            with self._store.write() as connection:
+                operations.finish(connection, operation, "cancelled", error)
+            self._end(operation)
+        elif not self._queue.cancel(operation.id):
+            raise NotCancellableError(f"operation {operation.id} is over already; `operations` shows how it ended")
+
+    def drain(self, seconds: float, cancel_seconds: float) -> None:
+        """Start nothing more, let what runs finish for so long, then cancel it. What waits is run by the next start."""
+        if not self._queue.drain(seconds):
+            self._queue.cancel_all()
+            self._queue.drain(cancel_seconds)
+
+    def recover(self) -> None:
+        """Bring records and branches into agreement after a stop of any kind, and queue again what waited.
+
+        To be called once, before anything else.
+        """
+        with self._store.read() as connection:
+            left_over = operations.unfinished(connection)
+        for operation in left_over:
+            if operation.status == "running":
+                self._undo(operation)
+            else:
+                self._enqueue(operation, self.logs.open(operation.id))
+
+    def restore(self) -> None:
+        """Make what runs agree with the records, while no operation is under way.
+
+        Raises SlipwayError if the engine or the proxy cannot be used; operations may run then, and say so themselves.
+        """
+        with self._queue.paused():
+            for app_id, error in self._releaser.restore(self._current()).items():
+                log.error("an app cannot be brought back", app=app_id, error=str(error))
+
+    def _undo(self, operation: Operation) -> None:
+        """End an operation that was cut off before its commit point."""
+        repository = self._pipeline.repository(operation.app_id)
+        if operation.branches_before is not None:
+            repository.move(operation.branches_before)
+        error = f"the server was stopped during operation {operation.id}; nothing was changed, so do it again"
+        operation_log = self.logs.open(operation.id)
+        operation_log.line(f"Error: {error}")
+        with self._store.write() as connection:
+            operations.finish(connection, operation, "failed", error)
+        self._end(operation)
+        log.warning("operation was cut off", operation=operation.id, app=operation.app)
+
+    def _current(self) -> list[ReleasePlan]:
+        """Return what should be running."""
+        plans = []
+        with self._store.read() as connection:
+            for app in apps.everywhere(connection):
+                release = releases.current(connection, app)
+                if release is not None and app.serving_operation_id is not None:
+                    config = configs.by_id(connection, self._store.seal, app, release.config_version_id)
+                    plans.append(
+                        self._pipeline.plan_of(
+                            app, release.artifact, config.values, release.number, app.serving_operation_id
+                        )
+                    )
+        return plans
+
+
+def _one_line(text: str) -> str:
+    """Return a message as the report of a push can carry it (gitprotocol-pack(5): a status is one pkt-line)."""
+    return " ".join(text.split())

@@ -1,0 +1,267 @@
+"""What one operation does: get an artifact and release it, while branch, config and release move together.
+
+Everything up to the commit point leaves what runs untouched and is undone when it fails. The commit point is one
+transaction of the records; a crash before it is undone at the next start (`hooks.operations`), after it completed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from builder.build import Source, build
+from builder.pull import pull
+
+from builder.credentials import REGISTRY_VARIABLES
+from builder.image import Image
+from hooks.addresses import Addresses
+from hooks.log import OperationLog
+from hooks.repository import DEPLOYING, BareRepository, StaleRefError
+from hooks.request import Request
+from releaser.release import Release as ReleasePlan
+from releaser.releaser import Releaser
+from store import apps, configs, operations, releases
+from store.apps import App
+from store.config import Config, merge
+from store.configs import ConfigVersion
+from store.data_folder import DataFolder
+from store.database import Store
+from store.errors import SlipwayError
+from store.operations import Operation
+from store.releases import Artifact, Release
+
+BUILD_SECONDS = 30 * 60.0
+"""Time limit of a build, as in Aptible's contract."""
+
+
+class NothingToReleaseError(SlipwayError):
+    """The app has never been deployed, so there is nothing to run again."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an operation starts from."""
+
+    operation: Operation
+    request: Request
+    app: App
+    config: ConfigVersion
+    """The config that it ends with; `id` None where it has to be added."""
+    current: Release | None
+    number: int
+    """The number of the release that it makes."""
+
+
+class Pipeline:
+    """Runs operations, each on the thread that calls it."""
+
+    def __init__(
+        self, store: Store, folder: DataFolder, releaser: Releaser, addresses: Addresses, engine: str | None
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._releaser = releaser
+        self._addresses = addresses
+        self._engine = engine
+
+    def repository(self, app_id: int) -> BareRepository:
+        """Return an app's repository."""
+        return BareRepository(self._folder.repositories / f"{app_id}.git")
+
+    def run(self, operation: Operation, log: OperationLog, cancelled: threading.Event) -> None:
+        """Do what an operation asks for, and record that it succeeded.
+
+        Raises SlipwayError if it failed, with everything as it was before.
+        """
+        plan = self._plan(operation, log)
+        artifact = self._artifact(plan, log, cancelled)
+        if artifact is None:
+            self._keep_config(plan, log)
+        else:
+            self._release(plan, artifact, log, cancelled)
+
+    def _plan(self, operation: Operation, log: OperationLog) -> _Plan:
+        with self._store.read() as connection:
+            request = Request.load(operations.request(connection, self._store.seal, operation))
+            app = apps.by_id(connection, operation.app_id)
+            before = configs.current(connection, self._store.seal, app)
+            current = releases.current(connection, app)
+            number = releases.next_number(connection, app)
+            config = before
+            if request.release is not None:
+                version = releases.by_number(connection, app, request.release).config_version_id
+                config = configs.by_id(connection, self._store.seal, app, version)
+        values = merge(config.values, request.changes)
+        if values != config.values:
+            config = ConfigVersion(None, config.number, values)
+        log.hide([before.values, request.changes, config.values])
+        return _Plan(operation, request, app, config, current, number)
+
+    def _artifact(self, plan: _Plan, log: OperationLog, cancelled: threading.Event) -> Artifact | None:
+        """Return what to release; None if only config changes, of an app that has no release."""
+        request, current = plan.request, plan.current
+        match request.type:
+            case "rollback":
+                with self._store.read() as connection:
+                    return releases.by_number(connection, plan.app, request.release or 0).artifact
+            case "configure" | "restart" if current is not None:
+                return current.artifact
+            case "configure":
+                return None
+            case "deploy" if request.image:
+                return self._pull(plan, request.image, log, cancelled)
+            case "deploy" if request.commit:
+                return self._build(plan, request.commit, self._branch(plan), log, cancelled)
+            case "deploy" | "rebuild" if current and current.artifact.image_name:
+                return self._pull(plan, current.artifact.image_name, log, cancelled)
+            case "rebuild" if current and current.artifact.commit:
+                return self._build(plan, current.artifact.commit, current.artifact.git_ref, log, cancelled)
+        raise NothingToReleaseError(
+            f"{plan.app.handle} has not been deployed yet; push to {self._addresses.git_repo(plan.app)}, "
+            "or name an image with --docker-image"
+        )
+
+    def _branch(self, plan: _Plan) -> str:
+        """Return the deploying branch that will point at the commit: what it was pushed to, else the one in use."""
+        if plan.request.push:
+            return plan.request.push.ref
+        if plan.current and plan.current.artifact.git_ref:
+            return plan.current.artifact.git_ref
+        in_use = [name for name, commit in self.repository(plan.app.id).branches().items() if commit]
+        return (in_use or [DEPLOYING[0]])[0]
+
+    def _build(
+        self, plan: _Plan, commit: str, branch: str | None, log: OperationLog, cancelled: threading.Event
+    ) -> Artifact:
+        repository = self.repository(plan.app.id)
+        self._refuse_stale(plan.request, repository)
+        with log.step(f"Building commit {commit[:12]}"):
+            image = build(
+                Source(repository.path, commit),
+                engine=self._engine,
+                config=plan.config.values,
+                tag=self._tag(plan),
+                labels=self._labels(plan),
+                say=log.write,
+                cancelled=cancelled,
+                time_limit=BUILD_SECONDS,
+            )
+        return Artifact(
+            image=image.id,
+            commit=commit,
+            git_ref=branch,
+            procfile=image.procfile,
+            aptible_yml=image.aptible_yml,
+            bases=image.bases,
+        )
+
+    def _pull(self, plan: _Plan, name: str, log: OperationLog, cancelled: threading.Event) -> Artifact:
+        with log.step(f"Pulling {name}"):
+            image: Image = pull(
+                name, engine=self._engine, config=plan.config.values, say=log.write, cancelled=cancelled
+            )
+        return Artifact(
+            image=image.id,
+            image_name=name,
+            image_digest=image.reference,
+            procfile=image.procfile,
+            aptible_yml=image.aptible_yml,
+            bases=image.bases,
+        )
+
+    def _tag(self, plan: _Plan) -> str:
+        return f"slipway-{self._store.instance()}/{plan.app.handle}:{plan.operation.id}"
+
+    def _labels(self, plan: _Plan) -> Mapping[str, str]:
+        return {"slipway.instance": self._store.instance(), "slipway.app": plan.app.handle}
+
+    @staticmethod
+    def _refuse_stale(request: Request, repository: BareRepository) -> None:
+        """Raise StaleRefError if the branch has moved since the push began, and the push would lose that.
+
+        It moves while a push waits for the deploy before it. A push that contains what was deployed meanwhile loses
+        nothing, so it goes on.
+        """
+        if request.push is None:
+            return
+        ref, old, new = request.push.ref, request.push.old, request.push.new
+        now = repository.branches()[ref]
+        if now is not None and now != old and not repository.contains(now, new):
+            raise StaleRefError(
+                f"{ref} moved to {now[:12]} while this push waited, and the push does not contain that; fetch first"
+            )
+
+    def plan_of(self, app: App, artifact: Artifact, values: Config, number: int, operation_id: int) -> ReleasePlan:
+        """Return what the releaser needs to know to run an artifact with a config."""
+        return ReleasePlan(
+            instance=self._store.instance(),
+            app_id=app.id,
+            app=app.handle,
+            number=number,
+            operation=operation_id,
+            image=artifact.image,
+            environment={name: value for name, value in values.items() if name not in REGISTRY_VARIABLES},
+            procfile=artifact.procfile,
+            settings={
+                name: values[name].reveal()
+                for name in ("RELEASE_HEALTHCHECK_TIMEOUT", "STRICT_HEALTH_CHECKS", "PORT")
+                if name in values
+            },
+            route=self._addresses.route(app),
+            git_ref=artifact.commit,
+        )
+
+    def _release(self, plan: _Plan, artifact: Artifact, log: OperationLog, cancelled: threading.Event) -> None:
+        makes_release = plan.request.type != "restart"
+        number = plan.number if makes_release or plan.current is None else plan.current.number
+        log.line(f"-----> Releasing version {number}")
+        release = self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id)
+        with self._releaser.rollout(release, say=log.write, cancelled=cancelled):
+            self._commit(plan, artifact, number if makes_release else None)
+            log.line(f"-----> Released version {number} of {plan.app.handle}")
+            log.line(self._addresses.url(plan.app), public=True)
+            # Whoever waits for the outcome need not wait for the old containers' last requests.
+            log.close()
+
+    def _commit(self, plan: _Plan, artifact: Artifact, number: int | None) -> None:
+        """Move branches, config and release together. `number` None makes no release: the current one runs again."""
+        repository = self.repository(plan.app.id)
+        before = repository.branches()
+        wanted = self._branches_after(artifact, before)
+        if artifact.commit and number is not None:
+            repository.hold("releases", number, artifact.commit)
+        if wanted != before:
+            with self._store.write() as connection:
+                operations.remember_branches(connection, plan.operation, before)
+        repository.move(wanted)
+        try:
+            with self._store.write() as connection:
+                if number is not None:
+                    config = plan.config
+                    if config.id is None:
+                        config = configs.add(connection, self._store.seal, plan.app, config.values)
+                    releases.add(connection, plan.app, number, plan.operation, config, artifact)
+                apps.serve_from(connection, plan.app, plan.operation.id)
+                operations.finish(connection, plan.operation, "succeeded")
+        except BaseException:
+            repository.move(before)
+            raise
+
+    @staticmethod
+    def _branches_after(artifact: Artifact, before: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Return where the deploying branches belong once `artifact` runs.
+
+        An image that was deployed as it is comes from no commit, so no branch says that it runs; a later push of
+        whatever commit is then a change again.
+        """
+        if artifact.commit is None or artifact.git_ref is None:
+            return dict.fromkeys(before)
+        return {**before, artifact.git_ref: artifact.commit}
+
+    def _keep_config(self, plan: _Plan, log: OperationLog) -> None:
+        with self._store.write() as connection:
+            if plan.config.id is None:
+                configs.add(connection, self._store.seal, plan.app, plan.config.values)
+            operations.finish(connection, plan.operation, "succeeded")
+        log.line(f"-----> Config of {plan.app.handle} changed; its first deploy will use it")
