@@ -1,0 +1,35 @@
+"""The first thing that receive-pack says: which refs there are, and what it is capable of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dulwich.objects import ObjectID
+from dulwich.protocol import capability_agent, capability_object_format, pkt_line
+from dulwich.refs import Ref
+
+from hooks.pre_receive import ZERO
+
+CAPABILITIES = (
+    b"report-status",
+    b"report-status-v2",
+    b"delete-refs",
+    b"side-band-64k",
+    b"quiet",
+    b"atomic",
+    b"ofs-delta",
+    b"push-options",
+    capability_object_format("sha1"),
+    capability_agent(),
+)
+"""What a client may ask of a push (gitprotocol-capabilities(5))."""
+
+
+def advertisement(refs: Mapping[Ref, ObjectID]) -> bytes:
+    """Return the reference discovery of a push (gitprotocol-pack(5), "Reference Discovery"), pkt-lines and flush.
+
+    It is one string, so that it can go out in full SSH packets: one packet per ref would be slow with many.
+    """
+    lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO.encode() + b" capabilities^{}"]
+    lines[0] += b"\0" + b" ".join(CAPABILITIES)
+    return b"".join(pkt_line(line + b"\n") for line in lines) + pkt_line(None)

@@ -1,0 +1,133 @@
+"""What a client asks of a push: its shallow boundary, its commands, its capabilities and its push options.
+
+The grammar is `update-requests` of gitprotocol-pack(5), "Reference Update Request and Packfile Transfer". Everything is
+bounded, since all of it is held in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dulwich.errors import GitProtocolError, HangupException
+from dulwich.protocol import ReceivableProtocol, extract_capabilities
+from dulwich.refs import Ref, check_ref_format
+
+from gitserver.streams import ClientGoneError
+from hooks.pre_receive import ZERO, RefUpdate
+from store.errors import SlipwayError
+
+MAX_LINES = 50_000
+"""Longest command list: more refs than that in one push are an accident or an attack."""
+
+MAX_BYTES = 16 << 20
+"""Most bytes of commands and options together."""
+
+_COMMAND = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\0\n]+)")
+_SHALLOW = re.compile(rb"shallow ([0-9a-f]{40})")
+
+
+class PushProtocolError(SlipwayError):
+    """A client does not speak the protocol of git-receive-pack; nothing was changed."""
+
+    exit_status = 128
+    """As Git's own programs die."""
+
+
+@dataclass(frozen=True)
+class PushRequest:
+    """All that a client says before the pack."""
+
+    updates: tuple[RefUpdate, ...]
+    capabilities: frozenset[bytes] = frozenset()
+    options: tuple[str, ...] = ()
+    shallow: tuple[str, ...] = ()
+    """Commits of the client's whose parents it does not have."""
+
+    @property
+    def has_pack(self) -> bool:
+        """Whether a pack follows; none does for deletions alone."""
+        return any(update.new != ZERO for update in self.updates)
+
+
+def read_request(protocol: ReceivableProtocol) -> PushRequest | None:
+    """Read a client's request, or return None if it wants nothing after having seen the refs.
+
+    Raises PushProtocolError, and ClientGoneError where the input ends too early.
+    """
+    lines = _Lines(protocol)
+    shallow: list[str] = []
+    updates: list[RefUpdate] = []
+    capabilities = frozenset[bytes]()
+    # A client that needs nothing may leave without the flush packet that says so.
+    line = lines.next(may_end=True)
+    while line is not None:
+        if match := _SHALLOW.fullmatch(line):
+            shallow.append(match[1].decode())
+        else:
+            if not updates:
+                line, words = extract_capabilities(line)
+                capabilities = frozenset(words)
+            updates.append(_update(line))
+        line = lines.next()
+    if not updates:
+        return None
+    if not capabilities.isdisjoint({b"object-format=sha256"}):
+        raise PushProtocolError(
+            "this server keeps SHA-1 repositories; push from a repository with --object-format=sha1"
+        )
+    options = []
+    if b"push-options" in capabilities:
+        while (line := lines.next()) is not None:
+            options.append(_text(line, "a push option"))
+    return PushRequest(tuple(updates), capabilities, tuple(options), tuple(shallow))
+
+
+def name_refusal(update: RefUpdate) -> str | None:
+    """Return why a ref may not have this name (git-check-ref-format(1)), in the words of Git's own receive-pack."""
+    name = update.ref.encode()
+    valid = name.startswith(b"refs/") and check_ref_format(Ref(name.removeprefix(b"refs/")))
+    return None if valid else "funny refname"
+
+
+class _Lines:
+    """The lines of a request, counted."""
+
+    def __init__(self, protocol: ReceivableProtocol) -> None:
+        self._protocol = protocol
+        self._count = self._bytes = 0
+
+    def next(self, *, may_end: bool = False) -> bytes | None:
+        """Return a line without its end, or None for a flush packet."""
+        try:
+            line = self._protocol.read_pkt_line()
+        except HangupException:
+            if may_end:
+                return None
+            raise ClientGoneError from None
+        except (GitProtocolError, AssertionError) as error:
+            # The assertion is dulwich's, on an empty packet (0004).
+            raise PushProtocolError(
+                f"this is not Git's protocol ({error or 'an empty packet'}); use git push"
+            ) from error
+        if line is None:
+            return None
+        self._count += 1
+        self._bytes += len(line)
+        if self._count > MAX_LINES or self._bytes > MAX_BYTES:
+            raise PushProtocolError(f"too much for one push: at most {MAX_LINES} refs at once; push them in portions")
+        return line.removesuffix(b"\n")
+
+
+def _update(line: bytes) -> RefUpdate:
+    match = _COMMAND.fullmatch(line)
+    if match is None:
+        raise PushProtocolError("the push asks for something that is not an update of a ref; use git push")
+    return RefUpdate(_text(match[3], "the name of a ref"), match[1].decode(), match[2].decode())
+
+
+def _text(line: bytes, what: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise PushProtocolError(f"{what} is not UTF-8; nothing was pushed") from None

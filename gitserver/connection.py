@@ -1,0 +1,159 @@
+"""One client's connection: which requests it may make at all (RFC 4254), and the sessions that it opens."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import threading
+import time
+
+import paramiko
+import structlog
+from paramiko.common import (
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    OPEN_SUCCEEDED,
+)
+
+from gitserver.session import Session
+from gitserver.transport import Transport
+from hooks.engine_room import EngineRoom, User
+
+MAX_SESSIONS = 10
+"""Sessions that one connection may hold at once, as with OpenSSH (sshd_config(5), MaxSessions)."""
+
+_GIT_PROTOCOL = re.compile(rb"[a-z0-9=:._-]{1,128}")
+"""What may be in GIT_PROTOCOL (gitprotocol-v2(5)): keys and values between colons."""
+
+logger = structlog.get_logger()
+
+
+class Connection(paramiko.ServerInterface):
+    """One client's connection. It refuses whatever is not named here: forwarding above all."""
+
+    def __init__(self, sock: socket.socket, peer: str, engine_room: EngineRoom, host_key: paramiko.PKey) -> None:
+        self._log = logger.bind(connection=secrets.token_hex(4), peer=peer)
+        self._engine_room = engine_room
+        self._sessions: dict[int, Session] = {}
+        self._lock = threading.Lock()
+        self.accepted_at = time.monotonic()
+        self.idle_since: float | None = self.accepted_at
+        """Since when no session has been open, on the monotonic clock, or None while one is."""
+        self.ended = False
+        """Whether the connection is over and none of its sessions runs any more."""
+        self._over = False
+        self._log.info("connection.opened")
+        self.transport = Transport(sock, host_key, self._identify, self)
+
+    def start(self) -> None:
+        """Begin to speak SSH, on the transport's thread."""
+        # With an event of its own, start_server does not wait for the handshake.
+        self.transport.start_server(event=threading.Event(), server=self)
+
+    def close(self, reason: str) -> None:
+        """Hang up; sessions under way see their client leave."""
+        if self.transport.is_active():
+            self._log.info("connection.closing", reason=reason)
+        self.transport.close()
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether somebody has authenticated."""
+        return self.transport.user is not None
+
+    # What the transport tells (transport.ConnectionEvents)
+
+    def channel_opened(self, channel: paramiko.Channel) -> None:
+        """Make the session of a channel, for the user who has authenticated by now."""
+        user = self.transport.user
+        if user is None:
+            raise paramiko.SSHException("a session before authentication")
+        session = Session(channel, user, self._engine_room, self._log.bind(user=user.name), self._session_ended)
+        with self._lock:
+            self._sessions[channel.chanid] = session
+            self.idle_since = None
+
+    def channel_asked(self, channel: paramiko.Channel) -> None:
+        """Start the session if it has been told what to do; before this, the client has no answer to its request."""
+        if session := self._sessions.get(channel.chanid):
+            session.start()
+
+    def channel_closed(self, channel: paramiko.Channel) -> None:
+        """Tell the session that its client has left."""
+        if session := self._sessions.get(channel.chanid):
+            session.client_left()
+
+    def connection_ended(self, error: BaseException | None) -> None:
+        """Tell every session that its client has left."""
+        with self._lock:
+            self._over = True
+            self.ended = not self._sessions
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.client_left()
+        # An orderly end is EOF; of anything else the class and paramiko's words, which never quote what was sent.
+        reason = None if error is None or isinstance(error, EOFError) else f"{type(error).__name__}: {error}"
+        self._log.info("connection.closed", reason=reason)
+
+    def _session_ended(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.pop(session.number, None)
+            self.idle_since = None if self._sessions else time.monotonic()
+            self.ended = self._over and not self._sessions
+
+    def _identify(self, key: str) -> User | None:
+        user = self._engine_room.authenticate(key)
+        if user is None:
+            self._log.info("authentication.unknown_key", kind=key.partition(" ")[0])
+        return user
+
+    # What paramiko asks (paramiko.ServerInterface)
+
+    def get_allowed_auths(self, username: str) -> str:
+        """Only public keys."""
+        return "publickey"
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        """Sessions, a few at once; no forwarding of any kind."""
+        if kind != "session":
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return OPEN_FAILED_RESOURCE_SHORTAGE if len(self._sessions) >= MAX_SESSIONS else OPEN_SUCCEEDED
+
+    def check_channel_pty_request(
+        self,
+        channel: paramiko.Channel,
+        term: bytes,
+        width: int,
+        height: int,
+        pixelwidth: int,
+        pixelheight: int,
+        modes: bytes,
+    ) -> bool:
+        """Agree, since OpenSSH complains otherwise; no pseudo-terminal is made."""
+        session = self._sessions.get(channel.chanid)
+        return session is not None and session.terminal_at_client()
+
+    def check_channel_window_change_request(
+        self, channel: paramiko.Channel, width: int, height: int, pixelwidth: int, pixelheight: int
+    ) -> bool:
+        """Agree: nothing here depends on it."""
+        return True
+
+    def check_channel_env_request(self, channel: paramiko.Channel, name: bytes, value: bytes) -> bool:
+        """Take Git's own variable and no other from the client's environment."""
+        session = self._sessions.get(channel.chanid)
+        if session is None or name != b"GIT_PROTOCOL" or not _GIT_PROTOCOL.fullmatch(value):
+            return False
+        session.git_protocol = value.decode()
+        return True
+
+    def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
+        """Greet, in place of a shell."""
+        session = self._sessions.get(channel.chanid)
+        return session is not None and session.ask(None)
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        """Run a command."""
+        session = self._sessions.get(channel.chanid)
+        return session is not None and session.ask(command)

@@ -1,0 +1,162 @@
+"""C git's programs: how they are called, and how one is run between a client's streams.
+
+The argument lists are pure functions, so that a test reads like the command. Every program runs with an environment of
+its own, in which no configuration but the repository's counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, cast
+
+from gitserver.streams import ClientGoneError, ClientStreams
+from hooks.pre_receive import RESERVED
+
+PIPE_BYTES = 1 << 20
+"""Size asked for the pipes to and from a program: with the default, 64 KiB, both sides often wait for each other."""
+
+CHUNK_BYTES = 1 << 16
+"""How much is moved at a time; two SSH packets."""
+
+
+def installed() -> bool:
+    """Tell whether C git is there. Without it, dulwich does the same work more slowly."""
+    return shutil.which("git") is not None
+
+
+def upload_pack(repository: Path) -> list[str]:
+    """Return the words of git-upload-pack(1) on a bare repository, the server's own refs hidden."""
+    hidden = RESERVED.rstrip("/")
+    return [*_git(repository), "-c", f"transfer.hideRefs={hidden}", "upload-pack", "--strict", str(repository)]
+
+
+def index_pack(repository: Path, *, progress: bool) -> list[str]:
+    """Return the words of git-index-pack(1) as git-receive-pack calls it with `receive.fsckObjects`.
+
+    It reads a pack from standard input, checks every object of it and that all they point to is there, and completes a
+    thin pack. On standard output it names the pack.
+    """
+    words = [*_git(repository), "index-pack", "--stdin", "--fix-thin", "--strict", "--report-end-of-input"]
+    return [*words, "--show-resolving-progress"] if progress else words
+
+
+def connectivity(repository: Path) -> list[str]:
+    """Return the words of git-rev-list(1) as Git checks connectivity (connected.c).
+
+    It reads object ids from standard input and fails unless all that they lead to is there, up to what refs hold.
+    """
+    return [*_git(repository), "rev-list", "--objects", "--stdin", "--not", "--all", "--quiet", "--alternate-refs"]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a Git program: nothing of the server's own but the way to programs."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        # Messages are read by people of any country, and by the tests.
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        **(extra or {}),
+    }
+
+
+def _git(repository: Path) -> list[str]:
+    # The data folder may belong to another user than the process; the engine room has said that this path is meant.
+    return ["git", "-c", f"safe.directory={repository}", "--git-dir", str(repository)]
+
+
+class Child:
+    """A running Git program whose standard input is fed from a client."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        stdin = cast(IO[bytes], process.stdin)
+        self._stdout = cast(IO[bytes], process.stdout)
+        self._stderr = cast(IO[bytes], process.stderr)
+        for pipe in (stdin, self._stdout):
+            # More than the limit for unprivileged users leaves the pipe as it was (pipe(7)).
+            with suppress(OSError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        # The feeder closes it in its own time, which no other owner of the descriptor may forestall.
+        self._sink = os.fdopen(os.dup(stdin.fileno()), "wb", buffering=0)
+        stdin.close()
+
+    def feed(self, read: Callable[[], bytes], first: bytes = b"") -> None:
+        """Pass `first` and then what `read` returns on to the program, from a thread, up to the end of either.
+
+        When the program takes no more, the rest is read and thrown away, so that a client who is still sending gets to
+        the point where it reads why.
+        """
+        threading.Thread(target=self._feed, args=(read, first), daemon=True).start()
+
+    def _feed(self, read: Callable[[], bytes], first: bytes) -> None:
+        try:
+            with self._sink, suppress(BrokenPipeError):
+                data = first or read()
+                while data:
+                    _write_all(self._sink.fileno(), data)
+                    data = read()
+            while read():
+                pass
+        except ClientGoneError:
+            self.kill()
+
+    def output(self) -> Iterator[bytes]:
+        """Yield the program's standard output as it comes."""
+        return _chunks(self._stdout.fileno())
+
+    def errors(self) -> Iterator[bytes]:
+        """Yield the program's standard error as it comes."""
+        return _chunks(self._stderr.fileno())
+
+    def wait(self) -> int:
+        """Return the program's exit status, negative for a signal."""
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the program with those that it has started."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def running(words: Sequence[str], env: Mapping[str, str], streams: ClientStreams) -> Iterator[Child]:
+    """Run a program that dies with its client and never outlives the block."""
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(env),
+        cwd="/",
+        bufsize=0,
+        process_group=0,
+    ) as process:
+        child = Child(process)
+        try:
+            with streams.when_gone(child.kill):
+                yield child
+        finally:
+            child.kill()
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while data := os.read(descriptor, CHUNK_BYTES):
+        yield data
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

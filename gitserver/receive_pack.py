@@ -1,0 +1,168 @@
+"""A push, from the advertisement of refs to the report (git-receive-pack(1)).
+
+Stock servers read the pack, run hooks and move refs. Here the move of a deploying branch is the end of a deploy, done
+by the engine room, and this side only reports how that went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import Commit, ObjectID
+from dulwich.protocol import ReceivableProtocol
+from structlog.typing import FilteringBoundLogger
+
+from gitserver import git_program, ref_transaction
+from gitserver.advertisement import advertisement
+from gitserver.command_list import PushRequest, name_refusal, read_request
+from gitserver.connectivity import disconnected
+from gitserver.ingestion import UnpackError, ingest
+from gitserver.quarantine import Quarantine, quarantine
+from gitserver.report import report
+from gitserver.side_band import SideBand
+from gitserver.streams import ClientStreams
+from gitserver.visible_refs import VisibleRefs
+from gitserver.watching import WatchedEngineRoom
+from hooks.engine_room import Repository, User
+from hooks.post_receive import deploy
+from hooks.pre_receive import ZERO, RefUpdate, Verdict, judge
+
+
+def serve(
+    streams: ClientStreams,
+    engine_room: WatchedEngineRoom,
+    user: User,
+    repository: Repository,
+    log: FilteringBoundLogger,
+) -> int:
+    """Serve one push and return its exit status, which is 0 also where refs are refused: the report says so.
+
+    Raises PushProtocolError, and ClientGoneError; nothing of the push is kept then, but that a deploy which has begun
+    goes on.
+    """
+    streams.write(advertisement(VisibleRefs(str(repository.path)).pushable()))
+    protocol = ReceivableProtocol(streams.read, streams.write)
+    request = read_request(protocol)
+    if request is None:
+        return 0
+    with SideBand(streams, enabled=b"side-band-64k" in request.capabilities) as band:
+        push = _Push(streams, engine_room, user, repository, request, band)
+        unpack = push.run(protocol)
+        log.info("push", unpack=unpack or "ok", results=push.results)
+        if request.capabilities & {b"report-status", b"report-status-v2"}:
+            band.report(report(unpack, push.results))
+    if unpack is not None:
+        # A client that is still sending reads the report only then; hanging up before would hide the reason from it.
+        while streams.read(git_program.CHUNK_BYTES):
+            pass
+    return 0
+
+
+@dataclass
+class _Push:
+    """One push, and what has become of each of its refs: `results` has None for done, else why not."""
+
+    streams: ClientStreams
+    engine_room: WatchedEngineRoom
+    user: User
+    repository: Repository
+    request: PushRequest
+    band: SideBand
+    results: dict[str, str | None] = field(default_factory=dict)
+
+    def run(self, protocol: ReceivableProtocol) -> str | None:
+        """Do it, and return None, or why the pack was not taken."""
+        verdicts = self._judge()
+        with quarantine(self.repository.path) as objects:
+            try:
+                if self.request.has_pack:
+                    ingest(
+                        self.streams,
+                        protocol,
+                        self.repository,
+                        objects,
+                        shallow=self.request.shallow,
+                        say=self.band.progress,
+                        progress=b"quiet" not in self.request.capabilities,
+                    )
+            except UnpackError as error:
+                self.results = {update.ref: "unpacker error" for update in self.request.updates}
+                return str(error)
+            self._refuse_broken(objects, verdicts)
+            if self._atomic and any(self.results.values()):
+                self._refuse_rest("atomic push: another ref of it was refused")
+            if not all(self.results.values()):
+                objects.accept()
+        self._move([verdict for verdict in verdicts if self.results[verdict.update.ref] is None])
+        return None
+
+    @property
+    def _atomic(self) -> bool:
+        return b"atomic" in self.request.capabilities
+
+    def _judge(self) -> list[Verdict]:
+        """Ask for the policy of each update, and note what it refuses, and what no Git server would take."""
+        verdicts = judge(self.repository, self.request.updates, self.request.options)
+        names = [update.ref for update in self.request.updates]
+        for verdict in verdicts:
+            ref = verdict.update.ref
+            twice = "it is in this push more than once" if names.count(ref) > 1 else None
+            self.results[ref] = name_refusal(verdict.update) or twice or verdict.refusal
+        return verdicts
+
+    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict]) -> None:
+        """Refuse what is left of the updates where it leads nowhere, or a branch would not hold a commit."""
+        left = [v.update for v in verdicts if v.update.new != ZERO and self.results[v.update.ref] is None]
+        broken = disconnected(self.repository.path, objects, sorted({update.new for update in left}))
+        reason = "shallow update not allowed" if self.request.shallow else "missing necessary objects"
+        with objects.store() as store:
+            for update in left:
+                if update.new in broken:
+                    self.results[update.ref] = reason
+                elif update.ref.startswith("refs/heads/") and not _is_commit(store, update):
+                    self.results[update.ref] = "a branch holds a commit, and this object is none"
+
+    def _refuse_rest(self, reason: str) -> None:
+        self.results = {ref: refusal or reason for ref, refusal in self.results.items()}
+
+    def _move(self, verdicts: Sequence[Verdict]) -> None:
+        """Move what may move: an atomic push deploys first and moves the rest if that worked, another the other way."""
+        stored = [verdict.update for verdict in verdicts if not verdict.deploys]
+        deployed = [verdict.update for verdict in verdicts if verdict.deploys]
+        if not self._atomic:
+            self.results |= ref_transaction.apply(self.repository.path, stored, atomic=False)
+            for update in deployed:
+                self.results[update.ref] = self._deploy(update)
+            return
+        stale = {update.ref: self._stale(update) for update in [*stored, *deployed]}
+        if any(stale.values()):
+            self.results |= stale
+        for update in deployed:
+            if not any(self.results.values()):
+                self.results[update.ref] = self._deploy(update)
+        if any(self.results.values()):
+            self._refuse_rest("atomic push: another ref of it was refused")
+        else:
+            self.results |= ref_transaction.apply(self.repository.path, stored, atomic=True)
+
+    def _stale(self, update: RefUpdate) -> str | None:
+        return (
+            None if ref_transaction.current(self.repository.path, update.ref) == update.old else ref_transaction.STALE
+        )
+
+    def _deploy(self, update: RefUpdate) -> str | None:
+        # The engine room compares again when it moves the branch; asking now saves a deploy that cannot end well.
+        return self._stale(update) or deploy(
+            self.engine_room,
+            self.user,
+            self.repository,
+            update,
+            self.request.options,
+            lambda text: self.band.progress(text.encode()),
+        )
+
+
+def _is_commit(store: DiskObjectStore, update: RefUpdate) -> bool:
+    return isinstance(store[ObjectID(update.new.encode())], Commit)

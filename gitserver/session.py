@@ -1,0 +1,132 @@
+"""One session of a connection: it is asked for one thing, does it on a thread of its own, and ends with a status."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+
+import paramiko
+import structlog
+
+from gitserver import command, exec_request, receive_pack, upload_pack
+from gitserver.exec_request import GitRequest
+from gitserver.greeting import greeting
+from gitserver.streams import ClientGoneError, ClientStreams
+from gitserver.watching import WatchedEngineRoom
+from hooks.engine_room import EngineRoom, User
+from store.errors import RefusedError, SlipwayError
+
+INTERRUPT = b"\x03"
+"""What a terminal in raw mode sends for Ctrl-C."""
+
+
+class Session:
+    """A session channel and what its client asked for. `ended` is called with it at the very end."""
+
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        user: User,
+        engine_room: EngineRoom,
+        log: structlog.typing.FilteringBoundLogger,
+        ended: Callable[[Session], None],
+    ) -> None:
+        self.number = channel.chanid
+        self.git_protocol: str | None = None
+        self._channel = channel
+        self._streams = ClientStreams(channel)
+        self._engine_room = WatchedEngineRoom(engine_room)
+        self._user = user
+        self._log = log
+        self._ended = ended
+        self._terminal = False
+        self._asked = False
+        self._line: bytes | None = None
+        self._thread: threading.Thread | None = None
+
+    def terminal_at_client(self) -> bool:
+        """Note that the client's terminal is in raw mode; False once the session has been asked for something."""
+        self._terminal = not self._asked
+        return self._terminal
+
+    def ask(self, line: bytes | None) -> bool:
+        """Take a request, an exec's line or None for a shell; False if there has been one (RFC 4254, 6.5)."""
+        if self._asked:
+            return False
+        self._asked = True
+        self._line = line
+        return True
+
+    def start(self) -> None:
+        """Begin what was asked for, unless it has begun."""
+        if self._asked and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"session-{self.number}", daemon=True)
+            self._thread.start()
+
+    def client_left(self) -> None:
+        """End whatever is under way for the client. Called on the transport's thread."""
+        self._streams.hang_up()
+        if self._thread is None:
+            self._ended(self)
+
+    def _run(self) -> None:
+        status = 1
+        try:
+            with self._streams.when_gone(self._engine_room.leave):
+                status = self._serve()
+            self._log.info("session.ended", status=status)
+        except ClientGoneError:
+            self._log.info("session.client_gone")
+        except SlipwayError as error:
+            status = error.exit_status
+            self._log.info("session.refused" if isinstance(error, RefusedError) else "session.failed", error=str(error))
+            self._say(str(error))
+        except Exception as error:
+            # Without the error's own words and values, which may be somebody's secret.
+            where = traceback.format_tb(error.__traceback__)
+            self._log.error("session.crashed", error=type(error).__name__, where=where)
+            self._say("the server failed; try again, and report it to whoever runs the server if it happens again")
+        finally:
+            try:
+                self._streams.finish(status)
+            except (OSError, EOFError, paramiko.SSHException):
+                # The client has left in this very moment; its connection says so in the log.
+                pass
+            finally:
+                self._ended(self)
+
+    def _serve(self) -> int:
+        if self._line is None:
+            self._write_text(self._streams.write, greeting(self._user))
+            return 0
+        self._log.info("session.command", command=exec_request.first_word(self._line))
+        request = exec_request.parse(self._line)
+        if isinstance(request, GitRequest):
+            repository = self._engine_room.repository(self._user, request.path, request.service)
+            log = self._log.bind(app=repository.app)
+            if request.service == "git-upload-pack":
+                return upload_pack.serve(self._streams, repository, self.git_protocol)
+            return receive_pack.serve(self._streams, self._engine_room, self._user, repository, log)
+        if self._terminal:
+            threading.Thread(target=self._watch_for_interrupt, daemon=True).start()
+        return command.run(self._streams, self._engine_room, self._user, request.line, terminal=self._terminal)
+
+    def _watch_for_interrupt(self) -> None:
+        """End the session on Ctrl-C: there is no pseudo-terminal that would make a signal of it."""
+        try:
+            while data := self._streams.read(1024):
+                if INTERRUPT in data:
+                    self._streams.hang_up()
+                    return
+        except ClientGoneError:
+            return
+
+    def _say(self, sentence: str) -> None:
+        try:
+            self._write_text(self._streams.write_error, sentence + "\n")
+        except ClientGoneError:
+            self._log.info("session.client_gone")
+
+    def _write_text(self, write: Callable[[bytes], None], text: str) -> None:
+        write((text.replace("\n", "\r\n") if self._terminal else text).encode())
