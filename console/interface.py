@@ -1,7 +1,8 @@
 """The engine room's HTTP interface, as its front doors know it, and `/healthz`.
 
-`hooks.engine_room` describes the frames of streamed answers. Plain questions and commands run on threads, since records and parsing block. Logs are followed on the event loop, so
-that any number of pushers can wait without holding a thread each.
+`hooks.engine_room` describes the frames of streamed answers. Plain questions and commands run on threads, since records
+and parsing block. Logs are followed on the event loop, so that any number of pushers can wait without holding a thread
+each.
 """
 
 from __future__ import annotations

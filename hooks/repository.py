@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from dulwich.file import FileLocked
 from dulwich.graph import can_fast_forward
 from dulwich.object_store import tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, Tag
@@ -124,7 +125,7 @@ class BareRepository:
                 continue
             try:
                 done = self._set(name, before.get(name), commit)
-            except OSError:
+            except (OSError, FileLocked):
                 done = False
             if not done:
                 for earlier, value in moved.items():

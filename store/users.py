@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 import struct
@@ -85,7 +84,7 @@ class PublicKey:
         try:
             blob = base64.b64decode(body, validate=True)
             fields = _fields(blob)
-        except (binascii.Error, struct.error) as error:
+        except (ValueError, struct.error) as error:
             raise UsageError("the key's body is damaged; copy the whole line of the .pub file") from error
         if not fields or fields[0] != kind.encode():
             raise UsageError(f"the key's body is not of the type {kind} that stands before it")

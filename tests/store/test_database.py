@@ -1,0 +1,89 @@
+"""The schema, and what transactions promise."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from store import apps, configs, operations, users
+from store.data_folder import DataFolder, DataFolderError
+from store.database import Store
+from store.secret import Secret
+from store.tables import metadata
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(DataFolder(tmp_path / "data"))
+
+
+def test_migrations_build_the_schema_that_the_code_knows(store: Store) -> None:
+    with store.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_folder_that_was_not_prepared_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(DataFolderError, match="slipway init"):
+        Store.open(DataFolder(tmp_path))
+
+
+def test_committed_means_on_disk_and_others_wait(store: Store) -> None:
+    with store.read() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_a_transaction_that_raises_leaves_nothing(store: Store) -> None:
+    with pytest.raises(KeyError), store.write() as connection:
+        users.add(connection, "bob")
+        raise KeyError
+    with store.read() as connection:
+        assert users.everybody(connection) == []
+
+
+def test_writers_at_the_same_time_lose_nothing(store: Store) -> None:
+    with store.write() as connection:
+        app = apps.create(
+            connection, users.add(connection, "bob"), "shop", environment=None, ports=None, usable=lambda _: True
+        )
+
+    def write() -> None:
+        for _ in range(20):
+            with store.write() as connection:
+                configs.add(connection, store.seal, app, {"A": Secret("1")})
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as connection:
+        assert configs.current(connection, store.seal, app).number == 80
+
+
+def test_no_config_value_is_in_the_file(store: Store, tmp_path: Path) -> None:
+    with store.write() as connection:
+        bob = users.add(connection, "bob")
+        app = apps.create(connection, bob, "shop", environment=None, ports=None, usable=lambda _: True)
+        configs.add(connection, store.seal, app, {"A": Secret("hunter2hunter2")})
+        operations.add(connection, store.seal, app, bob.id, "configure", b"hunter2hunter2")
+    store.close()
+    assert all(b"hunter2" not in file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
+
+
+def test_a_port_belongs_to_one_app(store: Store) -> None:
+    with store.write() as connection:
+        bob = users.add(connection, "bob")
+        made = [
+            apps.create(
+                connection, bob, name, environment=None, ports=range(20000, 20004), usable=lambda port: port != 20001
+            ).port
+            for name in ("a", "b", "c")
+        ]
+        assert made == [20000, 20002, 20003]
+        with pytest.raises(apps.AppError, match="SLIPWAY_PORTS"):
+            apps.create(connection, bob, "d", environment=None, ports=range(20000, 20004), usable=lambda _: False)
