@@ -1,0 +1,115 @@
+"""Images from outside that a build takes from: allowed by their registries, pulled, and named by their ids.
+
+The engine's store is shared by all apps. A tag in it can be moved by another app's pull, and whatever is in it is
+handed out without asking a registry. So every image is asked for with this app's credentials (builder.registry), pulled
+by the digest that the registry named, and from then on known by its id, which means the same content for ever.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from docker.errors import APIError, NotFound
+
+from builder import output, registry
+from builder.credentials import RegistryCredentials
+from builder.engine import IsolatedClient
+from builder.reference import Reference
+from builder.registry import Permission
+from store.errors import CancelledError, SlipwayError
+
+MOST_AT_ONCE = 8
+"""Registries' answers that are waited for at the same time."""
+LOOK_SECONDS = 0.02
+"""How often a wait for registries looks for a cancellation."""
+
+
+class PullFailedError(SlipwayError):
+    """The registry allows the image and the engine could not pull it."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """An image in the engine's store that this app may use."""
+
+    id: str
+    inspection: Mapping[str, Any]
+    """The engine's answer to `GET /images/NAME/json`."""
+
+
+def ask_all(
+    references: Iterable[Reference],
+    credentials: RegistryCredentials,
+    say: Callable[[str], None],
+    cancelled: threading.Event,
+) -> dict[Reference, Permission]:
+    """Ask the registries of all references at the same time.
+
+    Raises the RegistryError of the first reference, in their order, that may not be used.
+    """
+    wanted = list(dict.fromkeys(references))
+    if not wanted:
+        return {}
+    pool = concurrent.futures.ThreadPoolExecutor(min(MOST_AT_ONCE, len(wanted)), "registry")
+    try:
+        answers = [pool.submit(registry.ask, each, credentials.for_host(each.host)) for each in wanted]
+        while concurrent.futures.wait(answers, LOOK_SECONDS).not_done:
+            if cancelled.is_set():
+                raise CancelledError("cancelled")
+        permissions = {each: answer.result() for each, answer in zip(wanted, answers, strict=True)}
+    finally:
+        # Whoever cancelled does not wait for a silent registry; its threads end by their own time-outs.
+        pool.shutdown(wait=False, cancel_futures=True)
+    for host in sorted({each.host for each, permission in permissions.items() if permission.credentials_refused}):
+        say(
+            f"{host} refuses the app's registry credentials; what is used of it is public, so it is pulled without\n"
+        )
+    return permissions
+
+
+def pull(
+    client: IsolatedClient,
+    reference: Reference,
+    permission: Permission,
+    platform: str | None,
+    say: Callable[[str], None],
+) -> Base:
+    """Have the engine pull exactly the manifest that the registry named, unless it is there.
+
+    `platform` as in `--platform=`, None for the engine's own. Raises PullFailedError.
+    """
+    exact = reference.at(permission.digest)
+    if platform is None and (there := _own_platform(client, exact)):
+        return there
+    say(f"Pulling {reference}\n")
+    credentials = permission.credentials
+    shown = (
+        {"username": credentials.username.reveal(), "password": credentials.password.reveal()} if credentials else {}
+    )
+    try:
+        for line in output.pull_lines(
+            client.pull(
+                reference.name, permission.digest, stream=True, decode=True, auth_config=shown, platform=platform
+            )
+        ):
+            say(line)
+        inspection = client.image(exact)
+    except (APIError, ValueError) as error:
+        said = error.explanation if isinstance(error, APIError) else str(error)
+        raise PullFailedError(f"The engine could not pull {reference}: {said}") from None
+    return Base(inspection["Id"], inspection)
+
+
+def _own_platform(client: IsolatedClient, exact: str) -> Base | None:
+    """Return an image that is in the store already, unless somebody had it pulled for another platform."""
+    try:
+        inspection = client.image(exact)
+    except NotFound:
+        return None
+    version = client.version()
+    same = (inspection.get("Os"), inspection.get("Architecture")) == (version.get("Os"), version.get("Arch"))
+    return Base(inspection["Id"], inspection) if same else None

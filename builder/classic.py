@@ -1,0 +1,133 @@
+"""The engine's classic builder: `POST /build` of the Docker Engine API, one layer for each instruction."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import IO, Any, cast
+
+import requests
+from docker.errors import APIError, DockerException
+
+from builder import context
+from builder.dockerfile import Dockerfile, DockerfileError
+from builder.engine import IsolatedClient
+from builder.output import Lines, unpainted
+from builder.plan import BuildFailedError, Plan
+
+NEWER_FLAGS = {
+    "add": ("--link", "--chmod", "--checksum", "--keep-git-dir", "--exclude", "--unpack"),
+    "copy": ("--link", "--chmod", "--parents", "--exclude"),
+    "run": ("--mount", "--network", "--security", "--device"),
+}
+"""Options that only BuildKit has."""
+LONGEST_QUOTE = 80
+"""Characters of an instruction that an error quotes."""
+
+_STEP = re.compile(r"Step ([0-9]+)/[0-9]+ : ")
+_LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
+_EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
+
+
+class ClassicBuilder:
+    """One run of the classic builder (see builder.plan.Builder)."""
+
+    def __init__(self) -> None:
+        self._started = time.time()
+        self._layers: list[str] = []
+        self._finished: Plan | None = None
+
+    def check(self, file: Dockerfile) -> None:
+        """Refuse what needs BuildKit, by its line. Raises DockerfileError."""
+        for instruction in file.instructions:
+            if instruction.heredoc:
+                raise DockerfileError(instruction.line, "here-documents (<<) need BuildKit; use a RUN with && instead")
+            acting = instruction.trigger or instruction
+            for flag in acting.flags:
+                name = flag.partition("=")[0]
+                if name in NEWER_FLAGS.get(acting.keyword, ()):
+                    raise DockerfileError(instruction.line, f"{acting.keyword.upper()} {name} needs BuildKit")
+
+    def build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
+        """Build and tag an image; see builder.plan.Builder."""
+        messages: Iterator[Mapping[str, Any]] = client.build(
+            fileobj=cast("IO[bytes]", plan.context),
+            custom_context=True,
+            dockerfile=context.DOCKERFILE,
+            tag=plan.tag,
+            labels=dict(plan.labels),
+            buildargs=dict(plan.arguments),
+            # Every image is in the store and named by its id: a name would be asked of a registry, or moved meanwhile.
+            pull=False,
+            rm=True,
+            forcerm=True,
+            use_config_proxy=False,
+            decode=True,
+        )
+        lines = Lines(say)
+        step, image = 0, ""
+        try:
+            cached = False
+            for message in messages:
+                text = str(message.get("stream", ""))
+                if error := message.get("error"):
+                    raise _failure(plan, step, str(error))
+                if begun := _STEP.match(text):
+                    step, cached = int(begun[1]), False
+                    text = _named(text, plan)
+                elif text == " ---> Using cache\n":
+                    cached = True
+                elif (layer := _LAYER.fullmatch(text)) and not cached:
+                    self._layers.append(layer[1])
+                lines.add(unpainted(text))
+                image = message.get("aux", {}).get("ID", image)
+        except APIError as error:
+            raise _failure(plan, 0, str(error.explanation)) from None
+        finally:
+            lines.end()
+        if not image:
+            raise BuildFailedError("The engine ended the build without an image and without an error; try again.")
+        self._finished = plan
+        return str(image)
+
+    def discard(self, client: IsolatedClient) -> None:
+        """Remove this run's image, or the layers of the steps that it had finished."""
+        with suppress(DockerException, requests.RequestException):
+            if self._finished:
+                client.remove_image(self._finished.tag, noprune=True)
+        for layer in reversed(self._layers):
+            # An image in use, or with others made from it, is kept by the engine; the rest is tried all the same.
+            with suppress(DockerException, requests.RequestException, ValueError):
+                if self._is_own(client.image(layer)):
+                    client.remove_image(layer, noprune=True)
+
+    def _is_own(self, image: Mapping[str, Any]) -> bool:
+        """Tell whether an image can be a layer of this run.
+
+        Which layers there are is read from the output, and programs in the build write to it too: one that printed the
+        id of somebody else's image must not have it removed.
+        """
+        created = datetime.fromisoformat(re.sub(r"\.[0-9]+", "", str(image["Created"]))).astimezone(UTC)
+        return not image.get("RepoTags") and not image.get("RepoDigests") and created.timestamp() >= int(self._started)
+
+
+def _named(text: str, plan: Plan) -> str:
+    for image, name in plan.shown_as.items():
+        text = text.replace(image, name)
+    return text
+
+
+def _failure(plan: Plan, step: int, message: str) -> BuildFailedError:
+    said = " ".join(_named(message, plan).split()).removesuffix(".")
+    # The labels are one instruction more than the Dockerfile has.
+    if not 0 < step <= len(plan.dockerfile.instructions):
+        return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
+    instruction = plan.dockerfile.instructions[step - 1]
+    quote = " ".join(instruction.text.split())
+    quote = quote if len(quote) <= LONGEST_QUOTE else quote[: LONGEST_QUOTE - 1] + "…"
+    status = _EXIT_STATUS.search(said)
+    why = f"ended with exit status {status[1]}" if status else f"failed: {said}"
+    return BuildFailedError(f"Dockerfile line {instruction.line}: {quote} {why}.")

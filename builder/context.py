@@ -1,0 +1,144 @@
+"""The build context: a commit's tree as the tar stream that the engine wants, made while it is sent.
+
+Everything in it depends on the tree alone, so that layer caches hit: the order is Git's, every time stamp is the same,
+owners are root. The format is POSIX.1-2001's (pax), whose extended headers carry names of any length.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+
+from builder import dockerignore
+from builder.credentials import REGISTRY_VARIABLES
+from builder.dockerignore import Dockerignore
+from builder.source import CommitTree, Entry
+from store.secret import Secret
+
+TIME_STAMP = 946_684_800
+"""2000-01-01 00:00 UTC in seconds, the same for every file, as in the flow that this product follows."""
+CONFIG_FILE = ".aptible.env"
+DOCKERFILE = ".slipway.Dockerfile"
+"""Where the Dockerfile that is built lies in the context; a `.dockerignore` line keeps it out of images."""
+PIECE = 256 << 10
+"""Bytes that are sent at once at least. One chunk a file would cost a system call or two each."""
+MOST_NAMED = 5
+"""Submodules or Git LFS files that a warning names, before it only counts them."""
+
+_BLOCK = 512
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LONGEST_POINTER = 1024
+"""Bytes; the Git LFS specification says that a pointer file is smaller."""
+
+
+def config_file(config: Mapping[str, Secret]) -> bytes:
+    """Return the content of `.aptible.env`: the app's config for a POSIX shell, without registry credentials."""
+    return "".join(
+        f"{key}={shlex.quote(value.reveal())}\n"
+        for key, value in sorted(config.items())
+        if key not in REGISTRY_VARIABLES
+    ).encode()
+
+
+def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Callable[[str], None]) -> Iterator[bytes]:
+    """Yield the tar stream of a folder of the commit.
+
+    `extra` are files at the context's root that take the place of the tree's own; the one called DOCKERFILE is the
+    engine's alone. What cannot be in a context, submodules and files in Git LFS, is told through `say`. Raises
+    SourceError, DockerignoreError; memory stays bounded by the largest file.
+    """
+    own_rules = tree.file(f"{folder}/{dockerignore.NAME}")
+    files = dict(extra)
+    files[dockerignore.NAME] = _with_dockerfile_left_out(own_rules)
+    rules = dockerignore.parse(own_rules or b"")
+    missing = _Missing()
+    pending: list[bytes] = []
+    size = 0
+    for piece in _members(tree, tree.folder(folder), rules, files, missing):
+        pending.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            yield b"".join(pending)
+            pending, size = [], 0
+    pending.append(bytes(2 * _BLOCK))
+    yield b"".join(pending)
+    missing.tell(say)
+
+
+def _with_dockerfile_left_out(own: bytes | None) -> bytes:
+    """Return the `.dockerignore` that is sent: the engine removes from the context what it names of these two files."""
+    if own is None:
+        return f"{DOCKERFILE}\n{dockerignore.NAME}\n".encode()
+    return own + (b"" if own.endswith(b"\n") or not own else b"\n") + f"{DOCKERFILE}\n".encode()
+
+
+class _Missing:
+    """What the tree names but does not have."""
+
+    def __init__(self) -> None:
+        self._submodules: list[bytes] = []
+        self._lfs: list[bytes] = []
+
+    def notice(self, entry: Entry, content: bytes | None) -> None:
+        """Remember an entry if its content lies elsewhere."""
+        if entry.is_submodule:
+            self._submodules.append(entry.path)
+        elif content is not None and len(content) < _LONGEST_POINTER and content.startswith(_LFS_POINTER):
+            self._lfs.append(entry.path)
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Warn about what was remembered."""
+        if self._submodules:
+            say(f"Warning: submodules are not part of the build context: {_some(self._submodules)}\n")
+        if self._lfs:
+            say(f"Warning: these files are Git LFS pointers, without the content itself: {_some(self._lfs)}\n")
+
+
+def _some(paths: list[bytes]) -> str:
+    named = ", ".join(path.decode("utf-8", "replace") for path in paths[:MOST_NAMED])
+    return named + (f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else "")
+
+
+def _members(
+    tree: CommitTree, root: bytes, rules: Dockerignore, files: Mapping[str, bytes], missing: _Missing
+) -> Iterator[bytes]:
+    for name, content in sorted(files.items()):
+        yield from _file(name.encode(), 0o644, content)
+    for entry in _walk(tree, root, b"", rules, {name.encode() for name in files}):
+        if entry.is_folder:
+            yield _header(entry.path, tarfile.DIRTYPE, 0o755)
+        elif entry.is_submodule:
+            missing.notice(entry, None)
+            yield _header(entry.path, tarfile.DIRTYPE, 0o755)
+        elif entry.is_symlink:
+            yield _header(entry.path, tarfile.SYMTYPE, 0o777, link=tree.blob(entry))
+        else:
+            content = tree.blob(entry)
+            missing.notice(entry, content)
+            yield from _file(entry.path, 0o755 if entry.mode & 0o100 else 0o644, content)
+
+
+def _walk(tree: CommitTree, folder: bytes, path: bytes, rules: Dockerignore, replaced: set[bytes]) -> Iterator[Entry]:
+    """Yield what `.dockerignore` leaves in, folders before what is in them."""
+    for entry in tree.children(folder, path):
+        if entry.path in replaced:
+            continue
+        ignored = rules.ignores(entry.path.decode("utf-8", "surrogateescape"))
+        if not ignored:
+            yield entry
+        if entry.is_folder and (not ignored or rules.has_exceptions):
+            yield from _walk(tree, entry.object, entry.path, rules, replaced)
+
+
+def _file(path: bytes, mode: int, content: bytes) -> Iterator[bytes]:
+    yield _header(path, tarfile.REGTYPE, mode, size=len(content))
+    yield content
+    yield bytes(-len(content) % _BLOCK)
+
+
+def _header(path: bytes, kind: bytes, mode: int, *, size: int = 0, link: bytes = b"") -> bytes:
+    member = tarfile.TarInfo(path.decode("utf-8", "surrogateescape"))
+    member.type, member.mode, member.size, member.mtime = kind, mode, size, TIME_STAMP
+    member.linkname = link.decode("utf-8", "surrogateescape")
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

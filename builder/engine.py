@@ -1,0 +1,150 @@
+"""A Docker engine, talked to by one operation alone.
+
+The SDK's client reads the server user's own `~/.docker/config.json`: its logins, its proxies, its extra HTTP headers.
+None of that belongs into an app's build, so each operation gets a client of its own from which they are taken out, and
+which can be interrupted at any moment: the request is closed, and the engine then ends what it was doing for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+from docker import APIClient
+from docker.auth import AuthConfig
+from docker.errors import DockerException
+from docker.utils import kwargs_from_env
+from docker.utils.proxy import ProxyConfig
+
+from store.errors import CancelledError, SlipwayError
+
+NOBODY = "nobody.invalid"
+"""A registry that cannot exist (RFC 6761). The SDK reads `~/.docker/config.json` when it holds no login at all."""
+WATCH_SECONDS = 0.02
+"""How often a running request is checked for its end; a cancelled build's processes are gone within 100 ms."""
+ANSWER_SECONDS = 60.0
+"""How long the engine may be silent when it is asked something that takes no work."""
+
+
+class EngineUnreachableError(SlipwayError):
+    """The Docker engine does not answer."""
+
+
+class TimeLimitError(SlipwayError):
+    """The operation took longer than it may."""
+
+
+class IsolatedClient(APIClient):
+    """The SDK's client without anything of the server user's own Docker configuration."""
+
+    def __init__(self, address: str | None) -> None:
+        self._connections: list[Any] = []
+        environment = dict(os.environ) | ({"DOCKER_HOST": address} if address else {})
+        super().__init__(version="auto", timeout=ANSWER_SECONDS, **kwargs_from_env(environment))  # type: ignore[arg-type]  # the SDK takes seconds as a float, its stubs do not know
+        self.trust_env = False
+        self._general_configs: Mapping[str, Any] = {}
+        self._proxy_configs = ProxyConfig()
+        self._auth_configs = AuthConfig({"auths": {NOBODY: {}}})
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Send a request, remembering its connection so that another thread can close it."""
+        adapter: Any = self.get_adapter(request.url or "")
+        pool: Any = adapter.get_connection_with_tls_context(
+            request, options.get("verify"), proxies=options.get("proxies"), cert=options.get("cert")
+        )
+        connect = pool._new_conn
+        if getattr(connect, "__self__", None) is pool:
+
+            def remembered() -> Any:
+                connection = connect()
+                self._connections.append(connection)
+                return connection
+
+            pool._new_conn = remembered
+        return super().send(request, **options)
+
+    def image(self, name: str) -> dict[str, Any]:
+        """Return what the engine knows of an image (`GET /images/NAME/json`). Raises docker.errors.NotFound."""
+        inspect: Any = self.inspect_image
+        found: dict[str, Any] = inspect(name)
+        return found
+
+    def interrupt(self) -> None:
+        """Close every connection under the feet of whoever is reading or writing."""
+        for connection in list(self._connections):
+            with suppress(OSError, AttributeError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def session(address: str | None, cancelled: threading.Event, deadline: float | None = None) -> Iterator[IsolatedClient]:
+    """Yield a client whose requests end as soon as `cancelled` is set or `deadline` (time.monotonic()) has passed.
+
+    Raises CancelledError or TimeLimitError then, whatever the interrupted call itself raised, and
+    EngineUnreachableError when the engine cannot be reached or goes away.
+    """
+    if cancelled.is_set():
+        raise CancelledError("cancelled")
+    client = _connected(address)
+    ended, late = threading.Event(), threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(client, cancelled, deadline, ended, late), name="engine-session", daemon=True
+    )
+    watcher.start()
+    try:
+        yield client
+        _raise_if_interrupted(cancelled, late)
+    except SlipwayError:
+        raise
+    except Exception as error:
+        _raise_if_interrupted(cancelled, late)
+        if isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+            raise _unreachable(address) from None
+        raise
+    finally:
+        ended.set()
+        watcher.join()
+        client.close()
+
+
+def _watch(
+    client: IsolatedClient,
+    cancelled: threading.Event,
+    deadline: float | None,
+    ended: threading.Event,
+    late: threading.Event,
+) -> None:
+    while not ended.wait(WATCH_SECONDS):
+        if deadline is not None and time.monotonic() >= deadline:
+            late.set()
+        if cancelled.is_set() or late.is_set():
+            # Again and again: a connection may just have been in the making.
+            client.interrupt()
+
+
+def _raise_if_interrupted(cancelled: threading.Event, late: threading.Event) -> None:
+    if cancelled.is_set():
+        raise CancelledError("cancelled")
+    if late.is_set():
+        raise TimeLimitError("the time limit was reached")
+
+
+def _connected(address: str | None) -> IsolatedClient:
+    try:
+        return IsolatedClient(address)
+    except (DockerException, requests.RequestException, ValueError):
+        raise _unreachable(address) from None
+
+
+def _unreachable(address: str | None) -> EngineUnreachableError:
+    where = address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    return EngineUnreachableError(
+        f"The Docker engine at {where} does not answer. Check that it runs (docker info), that this server's user may "
+        "use it, and that DOCKER_HOST names it."
+    )

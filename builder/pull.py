@@ -1,0 +1,93 @@
+"""An image that is released as it is: pulled with the app's credentials, its files read without running it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+
+import requests
+from docker.errors import DockerException, NotFound
+
+from builder import bases, credentials, image, reference
+from builder.engine import IsolatedClient, session
+from builder.image import Image
+from store.errors import SlipwayError
+from store.secret import Secret
+
+PROCFILE = "/.aptible/Procfile"
+APTIBLE_YML = "/.aptible/.aptible.yml"
+LONGEST_FILE = 1 << 20
+"""Bytes of one of these files. An image can hold files of any size, and these are read into memory."""
+LABEL = "slipway.purpose"
+"""On the container that an image's files are read from. It never runs; after a crash it is recognised by this label."""
+
+
+class ImageFileError(SlipwayError):
+    """A file of an image that says how to run it cannot be read."""
+
+
+def pull(
+    reference_text: str,
+    *,
+    engine: str | None,
+    config: Mapping[str, Secret],
+    say: Callable[[str], None],
+    cancelled: threading.Event,
+) -> Image:
+    """Pull an image by its name, and read its Procfile and .aptible.yml.
+
+    Arguments are as for builder.build.build. Raises SlipwayError: a class for each reason, CancelledError among them.
+    """
+    wanted = reference.parse(reference_text)
+    registry_credentials = credentials.from_config(config)
+    with session(engine, cancelled) as client:
+        permission = bases.ask_all([wanted], registry_credentials, say, cancelled)[wanted]
+        base = bases.pull(client, wanted, permission, None, say)
+        procfile, aptible_yml = _files(client, base.id, engine)
+    return image.from_inspection(
+        base.inspection,
+        reference=wanted.at(permission.digest),
+        bases={str(wanted): permission.digest},
+        procfile=procfile,
+        aptible_yml=aptible_yml,
+    )
+
+
+def _files(client: IsolatedClient, image_id: str, engine: str | None) -> tuple[str | None, str | None]:
+    # A container that is made and never started: the engine reads files only out of containers. An image without a
+    # command needs some word here, which is never run.
+    container = client.create_container(image_id, command=["-"], labels={LABEL: "read-files"})["Id"]
+    try:
+        return _file(client, container, PROCFILE), _file(client, container, APTIBLE_YML)
+    finally:
+        # By a session of its own, since this one may just have been cancelled.
+        with suppress(SlipwayError, DockerException, requests.RequestException), session(engine, threading.Event()) as own:
+            own.remove_container(container, v=True, force=True)
+
+
+def _file(client: IsolatedClient, container: str, path: str) -> str | None:
+    try:
+        pieces, _ = client.get_archive(container, path)
+    except NotFound:
+        return None
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_limited(pieces, path))) as archive:
+            member = archive.next()
+            content = archive.extractfile(member) if member and member.isreg() else None
+            if content is None:
+                raise ImageFileError(f"{path} in the image is not a regular file; put the file itself there")
+            return content.read().decode()
+    except (tarfile.TarError, UnicodeDecodeError):
+        raise ImageFileError(f"{path} in the image is not UTF-8 text") from None
+
+
+def _limited(pieces: Iterator[bytes], path: str) -> bytes:
+    read = b""
+    for piece in pieces:
+        read += piece
+        if len(read) > LONGEST_FILE:
+            raise ImageFileError(f"{path} in the image is larger than {LONGEST_FILE >> 10} KiB")
+    return read
