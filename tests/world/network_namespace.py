@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from demo import interface
 
 _CLONE_NEWNET = 0x40000000
 """linux/sched.h; `os.unshare` would do, but is Python 3.12's."""
+
+_MACHINE = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+"""The network that the tests were started in."""
 
 _LISTEN = "0A"
 """TCP_LISTEN in /proc/net/tcp (linux/tcp_states.h)."""
@@ -26,6 +30,11 @@ def enter_own() -> bool:
         return False
     interface.bring_up("lo")
     return True
+
+
+def outside(words: Sequence[str | Path]) -> list[str | Path]:
+    """Return the words of a command that runs in the machine's own network, for what has to reach the outside."""
+    return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_MACHINE}", "--", *words]
 
 
 def listening_ports() -> list[int]:
