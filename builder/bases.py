@@ -65,9 +65,7 @@ def ask_all(
         # Whoever cancelled does not wait for a silent registry; its threads end by their own time-outs.
         pool.shutdown(wait=False, cancel_futures=True)
     for host in sorted({each.host for each, permission in permissions.items() if permission.credentials_refused}):
-        say(
-            f"{host} refuses the app's registry credentials; what is used of it is public, so it is pulled without\n"
-        )
+        say(f"{host} refuses the app's registry credentials; what is used of it is public, so it is pulled without\n")
     return permissions
 
 

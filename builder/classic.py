@@ -27,6 +27,11 @@ NEWER_FLAGS = {
 LONGEST_QUOTE = 80
 """Characters of an instruction that an error quotes."""
 
+CONTAINER_END_SECONDS = 10.0
+"""How long a cancelled step's container may take to end. The engine kills it at once, and then unmounts it."""
+CONTAINER_LOOK_SECONDS = 0.05
+
+_PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line ([0-9]+): (.*)", re.IGNORECASE)
 _STEP = re.compile(r"Step ([0-9]+)/[0-9]+ : ")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
 _EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
@@ -98,11 +103,12 @@ class ClassicBuilder:
         with suppress(DockerException, requests.RequestException):
             if self._finished:
                 client.remove_image(self._finished.tag, noprune=True)
+        until = time.monotonic() + CONTAINER_END_SECONDS
         for layer in reversed(self._layers):
-            # An image in use, or with others made from it, is kept by the engine; the rest is tried all the same.
+            # A layer that others were made from meanwhile is kept by the engine; the rest is tried all the same.
             with suppress(DockerException, requests.RequestException, ValueError):
                 if self._is_own(client.image(layer)):
-                    client.remove_image(layer, noprune=True)
+                    _remove_layer(client, layer, until)
 
     def _is_own(self, image: Mapping[str, Any]) -> bool:
         """Tell whether an image can be a layer of this run.
@@ -114,14 +120,29 @@ class ClassicBuilder:
         return not image.get("RepoTags") and not image.get("RepoDigests") and created.timestamp() >= int(self._started)
 
 
+def _remove_layer(client: IsolatedClient, layer: str, until: float) -> None:
+    """Remove a layer, as soon as the container of the step after it is gone."""
+    while True:
+        try:
+            client.remove_image(layer, noprune=True)
+        except APIError as error:
+            if "container" not in str(error.explanation) or time.monotonic() > until:
+                raise
+            time.sleep(CONTAINER_LOOK_SECONDS)
+        else:
+            return
+
+
 def _named(text: str, plan: Plan) -> str:
     for image, name in plan.shown_as.items():
         text = text.replace(image, name)
     return text
 
 
-def _failure(plan: Plan, step: int, message: str) -> BuildFailedError:
+def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | DockerfileError:
     said = " ".join(_named(message, plan).split()).removesuffix(".")
+    if syntax := _PARSE_ERROR.fullmatch(said):
+        return DockerfileError(int(syntax[1]), syntax[2])
     # The labels are one instruction more than the Dockerfile has.
     if not 0 < step <= len(plan.dockerfile.instructions):
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")

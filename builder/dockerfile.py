@@ -15,7 +15,21 @@ from dataclasses import dataclass, replace
 from store.errors import SlipwayError
 
 KEYWORDS = frozenset(
-    {"add", "arg", "cmd", "copy", "entrypoint", "env", "expose", "from", "healthcheck", "label", "maintainer", "onbuild", "run", "shell", "stopsignal", "user", "volume", "workdir"}
+    {
+        "add",
+        "arg",
+        "cmd",
+        "copy",
+        "entrypoint",
+        "env",
+        "expose",
+        "from",
+        "healthcheck",
+        "label",
+        "maintainer",
+        "onbuild",
+    }
+    | {"run", "shell", "stopsignal", "user", "volume", "workdir"}
 )
 LONGEST_LINE = 65_000
 """Bytes of one line. The engine's own limit is a little above, 64 KiB with the line's end."""

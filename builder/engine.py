@@ -28,7 +28,7 @@ NOBODY = "nobody.invalid"
 """A registry that cannot exist (RFC 6761). The SDK reads `~/.docker/config.json` when it holds no login at all."""
 WATCH_SECONDS = 0.02
 """How often a running request is checked for its end; a cancelled build's processes are gone within 100 ms."""
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 60
 """How long the engine may be silent when it is asked something that takes no work."""
 
 
@@ -46,7 +46,7 @@ class IsolatedClient(APIClient):
     def __init__(self, address: str | None) -> None:
         self._connections: list[Any] = []
         environment = dict(os.environ) | ({"DOCKER_HOST": address} if address else {})
-        super().__init__(version="auto", timeout=ANSWER_SECONDS, **kwargs_from_env(environment))  # type: ignore[arg-type]  # the SDK takes seconds as a float, its stubs do not know
+        super().__init__(version="auto", timeout=ANSWER_SECONDS, **kwargs_from_env(environment))
         self.trust_env = False
         self._general_configs: Mapping[str, Any] = {}
         self._proxy_configs = ProxyConfig()
@@ -55,19 +55,21 @@ class IsolatedClient(APIClient):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request, remembering its connection so that another thread can close it."""
         adapter: Any = self.get_adapter(request.url or "")
-        pool: Any = adapter.get_connection_with_tls_context(
-            request, options.get("verify"), proxies=options.get("proxies"), cert=options.get("cert")
-        )
-        connect = pool._new_conn
-        if getattr(connect, "__self__", None) is pool:
-
-            def remembered() -> Any:
-                connection = connect()
-                self._connections.append(connection)
-                return connection
-
-            pool._new_conn = remembered
+        how = {name: options.get(name) for name in ("verify", "proxies", "cert")}
+        self._remember_connections(adapter.get_connection_with_tls_context(request, **how))
         return super().send(request, **options)
+
+    def _remember_connections(self, pool: Any) -> None:
+        connect = pool._new_conn
+        if not hasattr(connect, "__self__"):
+            return  # done before: what stands there now is not the pool's own method any more
+
+        def remembered() -> Any:
+            connection = connect()
+            self._connections.append(connection)
+            return connection
+
+        pool._new_conn = remembered
 
     def image(self, name: str) -> dict[str, Any]:
         """Return what the engine knows of an image (`GET /images/NAME/json`). Raises docker.errors.NotFound."""

@@ -63,9 +63,16 @@ def _files(client: IsolatedClient, image_id: str, engine: str | None) -> tuple[s
     try:
         return _file(client, container, PROCFILE), _file(client, container, APTIBLE_YML)
     finally:
-        # By a session of its own, since this one may just have been cancelled.
-        with suppress(SlipwayError, DockerException, requests.RequestException), session(engine, threading.Event()) as own:
-            own.remove_container(container, v=True, force=True)
+        _remove(container, engine)
+
+
+def _remove(container: str, engine: str | None) -> None:
+    # In a session of its own, since the one that made the container may just have been cancelled.
+    with (
+        suppress(SlipwayError, DockerException, requests.RequestException),
+        session(engine, threading.Event()) as client,
+    ):
+        client.remove_container(container, v=True, force=True)
 
 
 def _file(client: IsolatedClient, container: str, path: str) -> str | None:

@@ -1,0 +1,135 @@
+"""A workbench for stories of the builder: commits made by the real git, built on the real engine."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import APIError
+
+from builder.build import Source, build
+from builder.credentials import PASSWORD, USERNAME
+from builder.image import Image
+from builder.pull import pull
+from demo.registry import Registry
+from store.secret import Secret
+
+TEN_MINUTES = 600.0
+
+
+@dataclass
+class Log:
+    """What was said."""
+
+    pieces: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        assert text.endswith("\n"), "only whole lines are said"
+        self.pieces.append(text)
+
+    def __str__(self) -> str:
+        return "".join(self.pieces)
+
+
+class Workbench:
+    """Commits, and an engine to build them on. What it builds, it removes."""
+
+    def __init__(self, folder: Path, engine: str) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.client = docker.APIClient(engine, version="auto")
+        self.tags: list[str] = []
+
+    def git(self, *words: str | Path) -> str:
+        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=master"]
+        done = subprocess.run(["git", *identity, "-C", self.folder, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, files: Mapping[str, str | bytes | Path]) -> Source:
+        """Commit exactly these files; a Path is a symbolic link to it."""
+        if not (self.folder / ".git").exists():
+            self.folder.mkdir(exist_ok=True)
+            self.git("init", "--quiet")
+        else:
+            self.git("rm", "-r", "--quiet", "--ignore-unmatch", ".")
+        for name, content in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                path.symlink_to(content)
+            else:
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+        self.git("add", "--all", "--force")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "Change")
+        return Source(self.folder / ".git", self.git("rev-parse", "HEAD"))
+
+    def build(
+        self,
+        files: Mapping[str, str | bytes | Path] | Source,
+        config: Mapping[str, str] | None = None,
+        *,
+        log: Log | None = None,
+        cancelled: threading.Event | None = None,
+        time_limit: float = TEN_MINUTES,
+        engine: str | None = None,
+    ) -> Image:
+        """Build a commit, or these files as one."""
+        self.tags.append(f"slipway-test/built:{len(self.tags)}")
+        return build(
+            files if isinstance(files, Source) else self.commit(files),
+            engine=engine or self.engine,
+            config={key: Secret(value) for key, value in (config or {}).items()},
+            tag=self.tags[-1],
+            labels={"slipway.test": "builder"},
+            say=(log or Log()).say,
+            cancelled=cancelled or threading.Event(),
+            time_limit=time_limit,
+        )
+
+    def pull(self, reference: str, config: Mapping[str, str] | None = None, *, log: Log | None = None) -> Image:
+        """Pull an image as it is."""
+        secrets = {key: Secret(value) for key, value in (config or {}).items()}
+        return pull(reference, engine=self.engine, config=secrets, say=(log or Log()).say, cancelled=threading.Event())
+
+    def run(self, image: Image, *command: str) -> str:
+        """Return what a command prints in a container of the image."""
+        container = self.client.create_container(image.id, command=list(command), entrypoint="")["Id"]
+        try:
+            self.client.start(container)
+            assert self.client.wait(container)["StatusCode"] == 0, self.client.logs(container).decode()
+            return str(self.client.logs(container).decode())
+        finally:
+            self.client.remove_container(container, force=True)
+
+    def images(self) -> set[str]:
+        """Return the ids of all images, layers of the build cache among them."""
+        return {image["Id"] for image in self.client.images(all=True)}
+
+    def containers(self) -> set[str]:
+        return {container["Id"] for container in self.client.containers(all=True)}
+
+    def close(self) -> None:
+        for tag in self.tags:
+            try:
+                self.client.remove_image(tag, force=True)
+            except APIError as error:
+                assert error.status_code == 404, error
+        self.client.close()
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, engine: str) -> Iterator[Workbench]:
+    bench = Workbench(tmp_path / "app", engine)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def account() -> Callable[[Registry], dict[str, str]]:
+    """The config of an app that may use a registry."""
+    return lambda registry: {USERNAME: registry.username, PASSWORD: registry.password.reveal()}
