@@ -37,6 +37,9 @@ TRANSITION_SECONDS = 10.0
 
 POLL_SECONDS = 0.01
 
+SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin"
+"""Where Debian puts it, which is not in everybody's PATH."""
+
 PROXY_USER = "haproxy"
 """The user that Debian's package makes for it."""
 
@@ -69,11 +72,15 @@ def bindable(host: str, port: int) -> bool:
 class Proxy:
     """The proxy whose files are in `folder`. It may be shared by threads; one process at a time may own a folder.
 
-    `http_port` is where all apps with a host name answer; None where each app has a port of its own.
+    `http_port` is where all apps with a host name answer; None where each app has a port of its own. `program` is
+    HAProxy's name or path.
     """
 
-    def __init__(self, folder: Path, *, bind_host: str = "127.0.0.1", http_port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, bind_host: str = "127.0.0.1", http_port: int | None = None, program: str = "haproxy"
+    ) -> None:
         self._folder = folder.absolute()
+        self._program = program
         self._listening = Listening(bind_host, http_port, _unprivileged_user())
         self._master = Master(self._folder / MASTER_SOCKET)
         self._lock = threading.RLock()
@@ -155,6 +162,11 @@ class Proxy:
             if app_id in before:
                 self._move(before, {**before, app_id: before[app_id].drained()}, app_id)
 
+    def requests_in_flight(self, app_id: int) -> int:
+        """Return how many requests to an app are being served at this moment. Raises ProxyUnreachableError."""
+        backend = self.routes().get(app_id)
+        return 0 if backend is None else self._in_flight(backend.name, range(len(backend.servers)))
+
     def _in_flight(self, backend: str, servers: Iterable[int]) -> int:
         total = 0
         for worker in self._master.workers():
@@ -215,7 +227,7 @@ class Proxy:
         fresh.replace(self._folder / CONFIG_FILE)
 
     def _launch(self) -> None:
-        program = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+        program = shutil.which(self._program, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PROGRAMS}")
         if program is None:
             raise ProxyMissingError("HAProxy is not installed; install the package 'haproxy' (Debian, Ubuntu: apt-get)")
         words = [program, "-W", "-D", "-C", str(self._folder), "-f", CONFIG_FILE, "-p", PID_FILE]

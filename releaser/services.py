@@ -82,15 +82,12 @@ def _words(name: str, line: str, image: Image) -> tuple[str, ...]:
     if not image.entrypoint:
         return ("/bin/sh", "-c", line)
     try:
-        words = tuple(shlex.split(line))
+        return tuple(shlex.split(line))
     except ValueError as error:
         raise ServiceCommandError(
             f"the Procfile's command of '{name}' cannot be split into the words that the image's ENTRYPOINT takes "
             f"({str(error).lower()}); mend its quotes"
         ) from error
-    if not words:
-        raise ServiceCommandError(f"the Procfile's command of '{name}' has no words to hand to the image's ENTRYPOINT")
-    return words
 
 
 def _port(release: Release, image: Image) -> int | None:

@@ -1,0 +1,249 @@
+"""The proxy itself: switching under load, being killed, being found again."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from releaser.haproxy import PID_FILE, PortInUseError, Proxy, ProxyMissingError, bindable
+from releaser.haproxy_config import Target
+from releaser.release import Route
+from tests.releaser.conftest import until
+from tests.releaser.load import Load
+
+SWITCHES = 24
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@contextmanager
+def container(text: str, held: threading.Event | None = None) -> Iterator[Target]:
+    """What stands in for a container here: a server that answers `text`, `/held` only when `held` is set."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if self.path == "/held" and held is not None:
+                held.wait(30)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):
+                super().handle()
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield Target("127.0.0.1", server.server_port)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def new_proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
+    with ExitStack() as stack:
+
+        def start(name: str = "proxy", **options: int) -> Proxy:
+            # Longer than a Unix socket's address may be.
+            proxy = Proxy(tmp_path / ("deep" * 30) / name, **options)  # type: ignore[arg-type]
+            proxy.start()
+            stack.callback(proxy.remove)
+            return proxy
+
+        yield start
+
+
+def get(port: int, path: str = "/", host: str | None = None) -> requests.Response:
+    return requests.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host} if host else {}, timeout=30)
+
+
+def pid(proxy_folder: Path) -> int:
+    return int((proxy_folder / PID_FILE).read_text().split()[0])
+
+
+def test_no_request_fails_while_containers_and_apps_come_and_go(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int]
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    with ExitStack() as stack:
+        targets = [stack.enter_context(container(str(number))) for number in range(3)]
+        proxy.lead(7, Route(port=port), targets[:1])
+        with Load(port) as load:
+            for number in range(1, SWITCHES + 1):
+                target = targets[number % 3]
+                proxy.lead(7, Route(port=port), [target])
+                assert get(port).text == str(number % 3), "a new connection reached a former container"
+                proxy.drain(7)
+                if number % 4 == 0:  # the master replaces its worker
+                    proxy.lead(100 + number, Route(port=free_port()), [target])
+        assert load.failures == []
+        assert set(load.answers) == {"0", "1", "2"}
+
+
+def test_a_kept_connection_follows_a_switch_that_comes_after_a_reload(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int]
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    with container("old") as old, container("new") as new, requests.Session() as session:
+        proxy.lead(7, Route(port=port), [old])
+        assert session.get(f"http://127.0.0.1:{port}", timeout=10).text == "old"
+        proxy.lead(8, Route(port=free_port()), [old])  # from here on another worker serves; this one has our connection
+        proxy.lead(7, Route(port=port), [new])
+        proxy.drain(7)
+        assert session.get(f"http://127.0.0.1:{port}", timeout=10).text == "new"
+
+
+@pytest.mark.parametrize("reload_between", [False, True])
+def test_a_request_under_way_is_finished_before_its_container_is_let_go(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int], reload_between: bool
+) -> None:
+    proxy, port, held = new_proxy(), free_port(), threading.Event()
+    answers: list[str] = []
+    with container("old", held) as old, container("new") as new:
+        proxy.lead(7, Route(port=port), [old])
+        visitor = threading.Thread(target=lambda: answers.append(get(port, "/held").text))
+        visitor.start()
+        until(lambda: proxy.requests_in_flight(7) == 1)
+        if reload_between:
+            proxy.lead(8, Route(port=free_port()), [new])
+        proxy.lead(7, Route(port=port), [new])
+        assert get(port).text == "new"
+        drained = threading.Thread(target=proxy.drain, args=(7,))
+        drained.start()
+        drained.join(0.3)
+        assert drained.is_alive(), "it was let go with a request under way"
+        held.set()
+        drained.join(10)
+        assert not drained.is_alive()
+        visitor.join()
+    assert answers == ["old"]
+
+
+def test_draining_has_an_end(new_proxy: Callable[..., Proxy], free_port: Callable[[], int]) -> None:
+    proxy, port, held = new_proxy(), free_port(), threading.Event()
+    with container("old", held) as old, container("new") as new:
+        proxy.lead(7, Route(port=port), [old])
+        visitor = threading.Thread(target=lambda: get(port, "/held"))
+        visitor.start()
+        until(lambda: proxy.requests_in_flight(7) == 1)
+        proxy.lead(7, Route(port=port), [new])
+        proxy.drain(7, seconds=0.2)
+        assert proxy.routes()[7].targets == [new]
+        assert not any(server.state == "drain" for server in proxy.routes()[7].servers)
+        held.set()
+        visitor.join()
+
+
+def test_apps_are_told_apart_by_host_name(new_proxy: Callable[..., Proxy], free_port: Callable[[], int]) -> None:
+    port = free_port()
+    proxy = new_proxy(http_port=port)
+    with container("shop") as shop, container("blog") as blog:
+        proxy.lead(7, Route(host="shop.apps.example"), [shop])
+        proxy.lead(8, Route(host="blog.apps.example"), [blog])
+        assert get(port, host="shop.apps.example").text == "shop"
+        assert get(port, host=f"BLOG.apps.example:{port}").text == "blog"
+        assert get(port, host="apps.example").status_code == 503
+        assert get(port, host="app-7").status_code == 503
+        proxy.forget(8)
+        assert get(port, host="blog.apps.example").status_code == 503
+        assert get(port, host="shop.apps.example").text == "shop"
+
+
+def test_killed_it_comes_back_with_its_routes(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    folder = tmp_path / ("deep" * 30) / "proxy"
+    with container("first") as first, container("second") as second:
+        proxy.lead(7, Route(port=port), [first])
+        proxy.lead(7, Route(port=port), [second])
+        os.kill(pid(folder), signal.SIGKILL)
+        Proxy(folder).start()
+        assert get(port).text == "second"
+        os.kill(pid(folder), signal.SIGKILL)
+        proxy.lead(7, Route(port=port), [first])  # nobody noticed that it is gone
+        assert get(port).text == "first"
+
+
+def test_a_server_that_comes_back_finds_its_proxy_running(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    folder = tmp_path / ("deep" * 30) / "proxy"
+    with container("shop") as shop:
+        proxy.lead(7, Route(port=port), [shop])
+        before = pid(folder)
+        again = Proxy(folder)
+        again.start()
+        assert pid(folder) == before
+        assert get(port).text == "shop"
+        again.stop()
+        until(lambda: bindable("127.0.0.1", port))
+
+
+def test_a_pid_file_that_names_somebody_elses_process_harms_nobody(
+    new_proxy: Callable[..., Proxy], tmp_path: Path
+) -> None:
+    first, second = new_proxy("first"), new_proxy("second")
+    folder = tmp_path / ("deep" * 30)
+    own, victim = pid(folder / "first"), pid(folder / "second")
+    (folder / "first" / PID_FILE).write_text(f"{victim}\n")
+    first.stop()
+    assert Path(f"/proc/{victim}").exists()
+    (folder / "first" / PID_FILE).write_text(f"{os.getpid()}\n")
+    first.stop()
+    (folder / "first" / PID_FILE).write_text(f"{own}\n")
+    second.stop()
+    assert not Path(f"/proc/{victim}").exists()
+
+
+def test_a_port_in_use_is_one_sentence_and_changes_nothing(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int]
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    with container("shop") as shop, socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert not bindable("127.0.0.1", taken)
+        proxy.lead(7, Route(port=port), [shop])
+        with pytest.raises(PortInUseError, match=f"another program listens on 127.0.0.1:{taken}"):
+            proxy.lead(8, Route(port=taken), [shop])
+        assert get(port).text == "shop"
+        assert set(proxy.routes()) == {7}
+
+
+def test_two_instances_do_not_share_a_port_unnoticed(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int]
+) -> None:
+    first, second, port = new_proxy("first"), new_proxy("second"), free_port()
+    with container("first") as ours, container("second") as theirs:
+        first.lead(7, Route(port=port), [ours])
+        with pytest.raises(PortInUseError):
+            second.lead(7, Route(port=port), [theirs])
+        assert {get(port).text for _ in range(20)} == {"first"}
+
+
+def test_without_haproxy_it_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ProxyMissingError, match="install the package 'haproxy'"):
+        Proxy(tmp_path, program="no-such-program-here").start()
