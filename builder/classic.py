@@ -32,6 +32,8 @@ CONTAINER_END_SECONDS = 10.0
 CONTAINER_LOOK_SECONDS = 0.05
 
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line ([0-9]+): (.*)", re.IGNORECASE)
+_BUILDERS_OWN = re.compile(r"Step [0-9]+/[0-9]+ : | ---> |Removing intermediate container |Successfully ")
+"""What the builder writes itself starts a line, even where a program left its last one open."""
 _STEP = re.compile(r"Step ([0-9]+)/[0-9]+ : ")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
 _EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
@@ -87,6 +89,8 @@ class ClassicBuilder:
                     cached = True
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
+                if _BUILDERS_OWN.match(text):
+                    lines.end()
                 lines.add(unpainted(text))
                 image = message.get("aux", {}).get("ID", image)
         except APIError as error:

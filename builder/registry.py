@@ -135,7 +135,10 @@ class _Registry:
             return digest
         response = self._manifest("GET", authorization)
         self._check(response)
-        return f"sha256:{hashlib.sha256(_body(response)).hexdigest()}"
+        try:
+            return f"sha256:{hashlib.sha256(_body(response)).hexdigest()}"
+        except requests.RequestException as error:
+            raise self._unreachable(error) from None
 
     def _manifest(self, method: str, authorization: str | None) -> requests.Response:
         host = DOCKER_HUB_REGISTRY if self._reference.host == DOCKER_HUB else self._reference.host
@@ -235,7 +238,10 @@ def is_loopback(host: str) -> bool:
 
 def _is_safe(url: str) -> bool:
     """Tell whether what is sent to `url` can be read by nobody else."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return bool(parts.hostname) and (
         parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     )

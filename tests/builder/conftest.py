@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -18,6 +19,7 @@ from builder.image import Image
 from builder.pull import pull
 from demo.registry import Registry
 from store.secret import Secret
+from tests.builder.token_registry import TokenRegistry
 
 TEN_MINUTES = 600.0
 
@@ -106,6 +108,23 @@ class Workbench:
         finally:
             self.client.remove_container(container, force=True)
 
+    def derive(self, image: str, name: str, *changes: str) -> str:
+        """Make an image with Dockerfile instructions applied to its config, by hand, and return its reference."""
+        container = self.client.create_container(image, command="true")["Id"]
+        repository, _, tag = name.rpartition(":")
+        try:
+            self.client.commit(container, f"slipway-test/{repository}", tag, changes=list(changes))
+        finally:
+            self.client.remove_container(container)
+        self.tags.append(f"slipway-test/{name}")
+        return self.tags[-1]
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        """Return what the engine knows of an image."""
+        client: Any = self.client
+        found: dict[str, Any] = client.inspect_image(image)
+        return found
+
     def images(self) -> set[str]:
         """Return the ids of all images, layers of the build cache among them."""
         return {image["Id"] for image in self.client.images(all=True)}
@@ -133,3 +152,10 @@ def workbench(tmp_path: Path, engine: str) -> Iterator[Workbench]:
 def account() -> Callable[[Registry], dict[str, str]]:
     """The config of an app that may use a registry."""
     return lambda registry: {USERNAME: registry.username, PASSWORD: registry.password.reveal()}
+
+
+@pytest.fixture(scope="session")
+def token_registry(engine: str, world_folder: Path) -> Iterator[TokenRegistry]:
+    """A registry with bearer tokens, where everybody may pull what is under `public/`."""
+    with TokenRegistry(world_folder / "token-registry", engine, username="token-user") as running:
+        yield running
