@@ -107,10 +107,11 @@ class Interface:
             if outcome.err:
                 yield {"err": outcome.err}
             if outcome.operation is None:
-                yield {"exit": outcome.exit, "error": outcome.error}
+                yield {"exit": outcome.exit}
                 return
             async for frame in self._watch(outcome.operation, 0):
-                yield frame
+                # The log has told the error already; a push needs it once more, for its report, a command does not.
+                yield {name: value for name, value in frame.items() if name != "error"}
 
         return _stream(frames())
 

@@ -10,7 +10,6 @@ import os
 import shlex
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,7 +49,7 @@ class _Program(click.Group):
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["--help", "-h"]})
-@click.version_option(version("slipway"), message="slipway %(version)s")
+@click.version_option(package_name="slipway", message="slipway %(version)s")
 def program() -> None:
     """A self-hosted git push-to-deploy server."""
 
@@ -109,43 +108,58 @@ def down(**values: Any) -> None:
 
 
 def _passed_on(words: list[str]) -> click.Command:
-    """Return a command that sends `words` to a server, less the options that say which."""
-    rest, where = [], {"--remote": os.environ.get("SLIPWAY_REMOTE"), "--data": None}
-    position = 0
-    while position < len(words):
-        name, equals, value = words[position].partition("=")
-        if name in where and "--" not in rest:
-            if not equals:
-                position += 1
-                value = words[position] if position < len(words) else ""
-            where[name] = value
-        else:
-            rest.append(words[position])
-        position += 1
-    remote, data = where["--remote"], where["--data"] or (None if where["--remote"] else os.environ.get("SLIPWAY_DATA"))
+    """Return a command that sends `words` to a server, less the options that are meant for this program."""
+    words, remote = _take(words, "--remote")
+    words, data = _take(words, "--data")
+    if not remote and not data:
+        remote, data = os.environ.get("SLIPWAY_REMOTE"), os.environ.get("SLIPWAY_DATA")
+    stdin: str | None = None
+    if words[0] in ("users", "keys") and words[1:2] in (["add"], ["remove"]):
+        words = [f"{words[0]}:{words[1]}", *words[2:]]
+    if words[0] in ("users:add", "keys:add"):
+        words, key = _take(words, "--key")
+        stdin = None if key is None else _read(Path(key))
     if data:
-        return click.Command(words[0], callback=lambda: _on_this_machine(DataFolder(Path(data).absolute()), rest))
+        folder = DataFolder(Path(data).absolute())
+        return click.Command(words[0], callback=lambda: _on_this_machine(folder, words, stdin))
     if remote:
-        return click.Command(words[0], callback=lambda: _by_ssh(remote, rest))
+        return click.Command(words[0], callback=lambda: _by_ssh(remote, words, stdin))
     raise UsageError(
         f"{words[0][:40]!r} is not an administration command; for a user command say where, with "
         "--remote ssh://git@HOST:PORT (SLIPWAY_REMOTE), or --data DIR (SLIPWAY_DATA) on the server itself"
     )
 
 
-def _by_ssh(remote: str, words: list[str]) -> None:
+def _take(words: list[str], option: str) -> tuple[list[str], str | None]:
+    """Take `option VALUE` or `option=VALUE` out of words, wherever it stands before a `--`."""
+    end = words.index("--") if "--" in words else len(words)
+    for position, word in enumerate(words[:end]):
+        if word == option and position + 1 < end:
+            return [*words[:position], *words[position + 2 :]], words[position + 1]
+        if word.startswith(f"{option}="):
+            return [*words[:position], *words[position + 1 :]], word.removeprefix(f"{option}=")
+    return words, None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is not text')}") from error
+
+
+def _by_ssh(remote: str, words: list[str], stdin: str | None) -> None:
     url = urlsplit(remote if "://" in remote else f"ssh://{remote}")
     if url.scheme != "ssh" or not url.hostname or url.hostname.startswith("-"):
         raise UsageError(f"{remote!r} is not a server's address; write ssh://git@HOST:PORT")
     port = ["-p", str(url.port)] if url.port else []
     command = ["ssh", *port, "-T", f"{url.username or 'git'}@{url.hostname}", "--", shlex.join(words)]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    sys.exit(subprocess.run(command, input=stdin, text=True, check=False).returncode)
 
 
-def _on_this_machine(data: DataFolder, words: list[str]) -> None:
+def _on_this_machine(data: DataFolder, words: list[str], stdin: str | None) -> None:
     data.require()
     room = EngineRoom(data.socket)
-    stdin: str | None = None
     while True:
         asked = False
         for frame in room.command(None, words, stdin):

@@ -65,15 +65,10 @@ class Operations:
         if request.push:
             what += f" of {request.push.ref.removeprefix('refs/heads/')}"
         operation_log.line(what)
-        # The command names a host that a config value may happen to contain.
-        operation_log.line(
-            f"It goes on if you leave. Follow it: {self._addresses.command(f'operation:follow {operation.id}')}",
-            public=True,
-        )
-        operation_log.line(
-            f"                         Cancel it: {self._addresses.command(f'operation:cancel {operation.id}')}",
-            public=True,
-        )
+        # Public, since a config value may happen to be part of the host's name.
+        for verb in ("follow", "cancel"):
+            command = self._addresses.command(f"operation:{verb} {operation.id}")
+            operation_log.line(f"  {verb}: {command}", public=True)
 
     def _enqueue(self, operation: Operation, operation_log: OperationLog) -> None:
         job = Job(operation.id, operation.app_id, partial(self._run, operation, operation_log))

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.build import Source, build
-from builder.pull import pull
-
 from builder.credentials import REGISTRY_VARIABLES
 from builder.image import Image
+from builder.pull import pull
 from hooks.addresses import Addresses
 from hooks.log import OperationLog
 from hooks.repository import DEPLOYING, BareRepository, StaleRefError
@@ -142,7 +141,7 @@ class Pipeline:
                 engine=self._engine,
                 config=plan.config.values,
                 tag=self._tag(plan),
-                labels=self._labels(plan),
+                labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
                 say=log.write,
                 cancelled=cancelled,
                 time_limit=BUILD_SECONDS,
@@ -172,9 +171,6 @@ class Pipeline:
 
     def _tag(self, plan: _Plan) -> str:
         return f"slipway-{self._store.instance()}/{plan.app.handle}:{plan.operation.id}"
-
-    def _labels(self, plan: _Plan) -> Mapping[str, str]:
-        return {"slipway.instance": self._store.instance(), "slipway.app": plan.app.handle}
 
     @staticmethod
     def _refuse_stale(request: Request, repository: BareRepository) -> None:
@@ -217,7 +213,7 @@ class Pipeline:
         number = plan.number if makes_release or plan.current is None else plan.current.number
         log.line(f"-----> Releasing version {number}")
         release = self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id)
-        with self._releaser.rollout(release, say=log.write, cancelled=cancelled):
+        with self._releaser.rollout(release, say=log.line, cancelled=cancelled):
             self._commit(plan, artifact, number if makes_release else None)
             log.line(f"-----> Released version {number} of {plan.app.handle}")
             log.line(self._addresses.url(plan.app), public=True)

@@ -17,7 +17,7 @@ CERTAIN_LENGTH = 8
 NAMED_LENGTH = 4
 """From this many on, if its variable's name says that it is a secret. Shorter ones stand in too many innocent words."""
 
-_TELLING = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|PRIVATE|PWD", re.IGNORECASE)
+_TELLING = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|PWD", re.IGNORECASE)
 
 
 def _forms(value: str) -> Iterator[str]:

@@ -7,6 +7,9 @@ import click
 from console.grammar import Call, command, json_option, of_app
 from store import operations as records
 
+ERROR_WIDTH = 80
+"""Characters of an error that a table shows."""
+
 
 @command("operations")
 @of_app
@@ -25,8 +28,13 @@ def operations(call: Call, handle: str, environment: str | None, limit: int, as_
             "user": operation.user,
             "created_at": operation.created_at,
             "finished_at": operation.finished_at,
-            "error": operation.error,
+            "error": operation.error if as_json else _short(operation.error),
         }
         for operation in found
     ]
     call.print_rows(rows, as_json=as_json)
+
+
+def _short(error: str | None) -> str | None:
+    """Return an error as far as a table has room for it; its log has the whole."""
+    return error if error is None or len(error) <= ERROR_WIDTH else error[: ERROR_WIDTH - 1] + "…"

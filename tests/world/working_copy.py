@@ -15,6 +15,7 @@ class Repo:
     def __init__(self, person: Person, app: str) -> None:
         """Initialise an empty repository for an app in the person's home folder."""
         self.person = person
+        self.app = app
         number = sum(1 for _ in person.home.glob("repo-*"))
         self.folder = person.home / f"repo-{number}"
         self.folder.mkdir()
