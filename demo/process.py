@@ -88,6 +88,17 @@ class Process:
                 raise self._failure(f"was not ready after {seconds:g} seconds")
             time.sleep(0.02)
 
+    def wait(self, seconds: float = 30.0) -> int:
+        """Wait until the program ends by itself and return its exit status.
+
+        Raises ProgramError when that takes longer than `seconds`; it has been stopped then.
+        """
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise self._failure(f"did not end within {seconds:g} seconds") from None
+
     def stop(self, seconds: float = 20.0) -> int:
         """Ask the program to end (SIGTERM), insist after `seconds` (SIGKILL), and return its exit status."""
         self._child.terminate()

@@ -13,7 +13,7 @@ from demo.process import Process, ProgramError
 from demo.root_filesystem import SYSTEM_PATH
 
 PROGRAM = (sys.executable, "-m", "console.program")
-"""The `slipway` program of this very installation, whatever is first in PATH."""
+"""The `slipway` program of this very installation, whether or not its script is in PATH."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,16 +32,19 @@ class Server:
         self.port = 0
         self.api = ""
         self.fingerprint = ""
+        self.greeting = ""
+        """What the server printed until it was ready, without its log."""
         home = data.parent / f"{data.name}-home"
         (home / ".docker").mkdir(parents=True, exist_ok=True)
         (home / ".docker" / "config.json").write_text("{}")
         self.environment = {
             "HOME": str(home),
-            "PATH": SYSTEM_PATH,
+            "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(_ROOT),
             "PYTHONUNBUFFERED": "1",
             "DOCKER_HOST": engine,
+            "SLIPWAY_HTTP": "127.0.0.1:80",  # apps answer on the loopback address only
             **(settings or {}),
         }
         self.process: Process | None = None
@@ -66,15 +69,19 @@ class Server:
         """Prepare the data folder, once, with its first administrator."""
         self.administer("init", "--admin-key", admin.public_key, "--admin-name", admin.name)
 
+    def serve_words(self) -> list[str]:
+        """Return the words of `slipway serve` for this server."""
+        return ["serve", "--data", str(self.data), "--ssh", f"{self.host}:{self.port}", "--api", "127.0.0.1:0"]
+
     def start(self, *options: str) -> None:
         """Serve on free ports of the loopback address, and return when the server is ready."""
-        ports = ("--ssh", f"{self.host}:{self.port}", "--api", "127.0.0.1:0")
-        words = [*PROGRAM, "serve", "--data", str(self.data), *ports, *options]
+        words = [*PROGRAM, *self.serve_words(), *options]
         self.process = Process(words, log=self.log, environment=self.environment)
         ready = self.process.wait_for(r"^ready ssh=(\S+):(\d+) api=(\S+)$", 60)
         # The port stays the same over restarts, as people's remotes do.
         self.port, self.api = int(ready[2]), ready[3]
-        shown = re.search(r"SHA256:[A-Za-z0-9+/]{43}", self.process.output())
+        self.greeting = self.process.output()[: ready.end()]
+        shown = re.search(r"SHA256:[A-Za-z0-9+/]{43}", self.greeting)
         if shown is None:
             raise ProgramError(f"the server did not print its host key's fingerprint; its log is {self.log}")
         self.fingerprint = shown[0]

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import docker
+
 from demo.root_filesystem import RootFilesystem
 
 EVERYDAY_PYTHON = """
