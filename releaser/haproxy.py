@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from releaser import haproxy_config
-from releaser.haproxy_config import ADMIN_SOCKET, MASTER_SOCKET, Backend, Listening, Target
-from releaser.haproxy_master import Master, ProxyUnreachableError
+from releaser.haproxy_config import ADMIN_SOCKET, KEEP_ALIVE_SECONDS, MASTER_SOCKET, Backend, Listening, Target
+from releaser.haproxy_master import Master, ProxyUnreachableError, Worker
 from releaser.release import Route
 from store.errors import SlipwayError
 
@@ -156,7 +156,7 @@ class Proxy:
         if not draining:
             return
         with contextlib.suppress(ProxyUnreachableError):
-            _until(lambda: not self._in_flight(backend.name, draining), seconds)
+            _until(lambda: self._let_go(backend.name, draining), seconds)
         with self._lock:
             before = self.routes()
             if app_id in before:
@@ -166,6 +166,12 @@ class Proxy:
         """Return how many requests to an app are being served at this moment. Raises ProxyUnreachableError."""
         backend = self.routes().get(app_id)
         return 0 if backend is None else self._in_flight(backend.name, range(len(backend.servers)))
+
+    def _let_go(self, backend: str, servers: Iterable[int]) -> bool:
+        """Return whether these servers of a backend have no request in flight, and will get no more."""
+        current, *replaced = self._master.workers()
+        # A replaced worker cannot be told of a switch that came after it, and still takes requests on kept connections.
+        return not (replaced and current.uptime <= KEEP_ALIVE_SECONDS) and not self._in_flight(backend, servers)
 
     def _in_flight(self, backend: str, servers: Iterable[int]) -> int:
         total = 0
@@ -185,27 +191,35 @@ class Proxy:
     def _apply(self, backends: Mapping[int, Backend], changed: int | None) -> None:
         """Write the configuration and make the proxy follow it. `changed` is the one app that differs, None for any."""
         digest = haproxy_config.shape(backends, self._listening)
-        alive = self._alive()
-        if alive is not None:
-            workers = self._master.workers()
-            if workers and self._master.description(workers[0]) == digest:
-                self._write(haproxy_config.render(backends, self._listening))
-                self._tell(workers, backends.values() if changed is None else [backends[changed]])
-                return
-        self._check_ports(backends, alive is not None)
+        workers = self._workers()
+        if workers and self._master.description(workers[0]) == digest:
+            self._write(haproxy_config.render(backends, self._listening))
+            for backend in backends.values() if changed is None else [backends[changed]]:
+                self._master.tell(workers[0], haproxy_config.commands(backend))
+            return
+        self._check_ports(backends, bool(workers))
         self._write(haproxy_config.render(backends, self._listening))
-        if alive is None:
-            self._launch()
-        else:
+        if workers:
             self._reload(digest)
-            self._tell(self._master.workers()[1:], backends.values())
+        else:
+            self._launch()
 
-    def _tell(self, workers: Iterable[int], backends: Iterable[Backend]) -> None:
-        spoken = [haproxy_config.commands(backend) for backend in backends]
-        for worker in workers:
-            for commands in spoken:
-                # A worker that is finishing may lack a backend or a server, and then passes over that command.
-                self._master.tell(worker, commands)
+    def _workers(self) -> list[Worker]:
+        """Return the running proxy's workers, none if it does not run. Raises ProxyUnreachableError."""
+        workers: list[Worker] = []
+
+        def known() -> bool:
+            try:
+                workers[:] = self._master.workers()
+            except ProxyUnreachableError:
+                return self._alive() is None  # else it is coming up, or going down
+            return bool(workers)
+
+        if self._alive() is not None and not _until(known):
+            raise ProxyUnreachableError(
+                f"HAProxy runs in {self._folder} without any worker; kill it, and it is started anew"
+            )
+        return workers
 
     def _check_ports(self, backends: Mapping[int, Backend], alive: bool) -> None:
         held = haproxy_config.ports(self.routes().values(), self._listening) if alive else set()
@@ -242,14 +256,9 @@ class Proxy:
         )
         if started.returncode != 0:
             raise ProxyFailedError(f"HAProxy does not start: {_alerts(started.stderr)}")
-        if not _until(self._serving):
+        # The process that was started ends when the listeners are bound; the pid file comes a moment later.
+        if not _until(lambda: self._alive() is not None) or not self._workers():
             raise ProxyFailedError(f"HAProxy started, but does not answer in {self._folder}; look at its process there")
-
-    def _serving(self) -> bool:
-        try:
-            return self._alive() is not None and bool(self._master.workers())
-        except ProxyUnreachableError:
-            return False
 
     def _reload(self, digest: str) -> None:
         self._master.ask("reload")

@@ -23,6 +23,9 @@ ServerState = Literal["ready", "drain", "maint"]
 FEWEST_SERVERS = 4
 """Room for two containers and their successors. A backend that needs more makes the proxy reload, which costs more."""
 
+KEEP_ALIVE_SECONDS = 10
+"""How long a visitor's connection may idle. So long after a reload the replaced worker may still be sent a request."""
+
 MASTER_SOCKET = "master.sock"
 ADMIN_SOCKET = "admin.sock"
 """Unix sockets in the proxy's folder; HAProxy changes into it, so that the names stay within sun_path's 108 bytes."""
@@ -172,20 +175,21 @@ def _global(digest: str, listening: Listening) -> str:
 
 
 # `idle-close-on-response`: a worker that is being replaced lets a kept connection finish one more request instead of
-# closing it just as the client sends one. `timeout tunnel` is for WebSockets. `http-request` bounds slow senders.
-_DEFAULTS = """defaults
+# closing it just as the visitor sends one. `timeout tunnel` is for WebSockets. `http-request` bounds slow senders. `connect`
+# is short, since containers are on the host's own bridge; retries, a second apart, bridge an app's restart.
+_DEFAULTS = f"""defaults
     mode http
     balance roundrobin
     option forwardfor
     option redispatch
     option idle-close-on-response
     retries 3
-    timeout connect 5s
+    timeout connect 2s
     timeout client 60s
     timeout server 60s
     timeout tunnel 1h
-    timeout http-request 15s
-    timeout http-keep-alive 60s
+    timeout http-request 10s
+    timeout http-keep-alive {KEEP_ALIVE_SECONDS}s
 """
 
 

@@ -1,16 +1,18 @@
 """The master process's command line: one question, one answer, over a Unix socket.
 
 HAProxy Management Guide, section 9.4 "Master CLI": the master answers for itself, and hands a command on to the worker
-with a given process id. Workers that a reload has replaced still serve the connections they have, so whoever switches
-a route speaks to all of them.
+with a given process id. Workers that a reload has replaced still serve the connections they have. They answer
+questions, but take no more changes ("Proxy is disabled").
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import re
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from store.errors import SlipwayError
 
@@ -18,6 +20,18 @@ ANSWER_SECONDS = 10.0
 """The master answers within a millisecond; after this it hangs."""
 
 _UNKNOWN_WORKER = "Can't find the target PID"
+
+
+_WORKER = re.compile(r"(?P<pid>\d+)\s+worker\s+\d+\s+(?P<days>\d+)d(?P<hours>\d+)h(?P<minutes>\d+)m(?P<seconds>\d+)s\s")
+"""A line of the answer to "show proc": process id, kind, how many reloads ago it was replaced, how long it runs."""
+
+
+class Worker(NamedTuple):
+    """A process that serves connections."""
+
+    pid: int
+    uptime: int
+    """Seconds, whole ones."""
 
 
 class ProxyUnreachableError(SlipwayError):
@@ -48,17 +62,18 @@ class Master:
                 os.close(folder)
         except OSError as error:
             raise ProxyUnreachableError(
-                f"HAProxy does not answer on {self._path}; it is started again within a minute, or at the next start"
+                f"HAProxy's master process does not answer on {self._path}; kill that process, and a new one is started"
             ) from error
         return answer.decode(errors="replace")
 
-    def workers(self) -> list[int]:
-        """Return the process ids of all workers, the current one first and then those that are finishing."""
+    def workers(self) -> list[Worker]:
+        """Return all workers, the current one first and then those that are finishing."""
         found = []
         for line in self.ask("show proc").splitlines():
-            words = line.split()
-            if len(words) > 1 and words[1] == "worker":
-                found.append(int(words[0]))
+            match = _WORKER.match(line)
+            if match:
+                days, hours, minutes, seconds = (int(match[name]) for name in ("days", "hours", "minutes", "seconds"))
+                found.append(Worker(int(match["pid"]), ((days * 24 + hours) * 60 + minutes) * 60 + seconds))
         return found
 
     def failed_reloads(self) -> int:
@@ -68,12 +83,12 @@ class Master:
                 return int(line.partition("[failed: ")[2].partition("]")[0])
         return 0
 
-    def tell(self, worker: int, commands: list[str]) -> str:
+    def tell(self, worker: Worker, commands: list[str]) -> str:
         """Run commands in a worker, in their order, and return its answers. A worker that is gone answers nothing."""
-        answer = self.ask("; ".join(f"@!{worker} {command}" for command in commands))
+        answer = self.ask("; ".join(f"@!{worker.pid} {command}" for command in commands))
         return "" if _UNKNOWN_WORKER in answer else answer
 
-    def description(self, worker: int) -> str:
+    def description(self, worker: Worker) -> str:
         """Return the `description` of the file that a worker was started with."""
         for line in self.tell(worker, ["show info"]).splitlines():
             key, _, value = line.partition(":")
@@ -81,7 +96,7 @@ class Master:
                 return value.strip()
         return ""
 
-    def requests_in_flight(self, worker: int, backend: str) -> dict[int, int]:
+    def requests_in_flight(self, worker: Worker, backend: str) -> dict[int, int]:
         """Return how many requests each server of a backend is serving in a worker, by the server's number."""
         answer = self.tell(worker, [f"show stat {backend} 4 -1"])  # 4: servers only; -1: all of them
         rows = csv.DictReader(answer.lstrip("# \n").splitlines())

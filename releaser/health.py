@@ -28,7 +28,7 @@ FIRST_PAUSE_SECONDS = 0.02
 LAST_PAUSE_SECONDS = 0.2
 """Between two looks: short at first, when most apps come up or fall over, doubling to a rate that costs nothing."""
 
-SETTLED_SECONDS = 3.0
+SETTLED_SECONDS = 2.0
 """A background service that is going to fail over its config or its database does so within its first moments. The
 former one stands still meanwhile, so this is shorter than the 30 s of uptime that overlapping containers would get."""
 

@@ -21,7 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path.path == "/environment":
             text = json.dumps(dict(os.environ))
         elif path.path == "/headers":
-            text = json.dumps(dict(self.headers))
+            text = json.dumps({name.lower(): value for name, value in self.headers.items()})
         elif path.path == "/healthcheck":
             status = int(os.environ.get("HEALTH", "200"))
         elif path.path == "/exit":
@@ -41,7 +41,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 if "EXIT" in os.environ:
-    print("first line")
+    print("first line", flush=True)
     print("no database at db.internal \x1b[31m", file=sys.stderr)
     sys.exit(int(os.environ["EXIT"]))
 if "EAT" in os.environ:
