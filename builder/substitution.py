@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN = re.compile(r"[^$}'\"\\`]+")
+_PLAIN = re.compile(r"[^${}'\"\\`]+")
 
 
 class UncertainWordError(ValueError):

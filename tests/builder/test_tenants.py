@@ -160,7 +160,8 @@ def test_a_tag_that_moves_in_the_store_is_not_followed(
     """Somebody's image stands in the store under the very name that tenant B's Dockerfile uses."""
     base, config = public_base
     workbench.derive(digest_of(workbench, victim), "theirs:1", "ENV WHOSE=theirs")
-    workbench.client.tag("slipway-test/theirs:1", *base.rsplit(":", 1))
+    repository, _, tag = base.rpartition(":")
+    workbench.client.tag("slipway-test/theirs:1", repository, tag)
     workbench.tags.append(base)
     image = workbench.build({"Dockerfile": f"FROM {base}\nRUN echo whose=$WHOSE > /whose\n"}, config)
     assert workbench.run(image, "cat", "/whose") == "whose=\n"

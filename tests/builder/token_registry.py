@@ -45,13 +45,8 @@ class TokenRegistry(Registry):
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         certificate = _certificate(self._key)
         (self._folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._header = _encoded(
-            {
-                "typ": "JWT",
-                "alg": "RS256",
-                "x5c": [base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()],
-            }
-        )
+        chain = [base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()]
+        self._header = _encoded({"typ": "JWT", "alg": "RS256", "x5c": chain})
         service = self
         self.asked: list[str | None] = []
         """The user names that the token service was shown, None where there was none."""
@@ -103,13 +98,8 @@ class TokenRegistry(Registry):
         access = []
         for scope in parse_qs(urlsplit(path).query).get("scope", []):
             kind, repository, actions = scope.split(":")
-            allowed = (
-                set(actions.split(","))
-                if name
-                else {"pull"} & set(actions.split(","))
-                if repository.startswith("public/")
-                else set()
-            )
+            everybody = {"pull"} if repository.startswith("public/") else set()
+            allowed = set(actions.split(",")) & ({"pull", "push"} if name else everybody)
             access.append({"type": kind, "name": repository, "actions": sorted(allowed)})
         now = int(time.time())
         claims = {"iss": ISSUER, "sub": name or "", "aud": SERVICE, "exp": now + 300, "nbf": now - 10, "iat": now}
