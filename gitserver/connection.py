@@ -64,12 +64,17 @@ class Connection(paramiko.ServerInterface):
 
     # What the transport tells (transport.ConnectionEvents)
 
+    def authenticated_as(self, user: User) -> None:
+        """Name the user in whatever is logged from here on."""
+        self._log = self._log.bind(user=user.name)
+        self._log.info("connection.authenticated")
+
     def channel_opened(self, channel: paramiko.Channel) -> None:
         """Make the session of a channel, for the user who has authenticated by now."""
         user = self.transport.user
         if user is None:
             raise paramiko.SSHException("a session before authentication")
-        session = Session(channel, user, self._engine_room, self._log.bind(user=user.name), self._session_ended)
+        session = Session(channel, user, self._engine_room, self._log, self._session_ended)
         with self._lock:
             self._sessions[channel.chanid] = session
             self.idle_since = None

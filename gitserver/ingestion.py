@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
+from dulwich.pack import Pack, unpack_object
 from dulwich.protocol import ReceivableProtocol
 
 from gitserver import git_program
@@ -93,15 +94,15 @@ def _index_pack(
 
 def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes) -> None:
     ahead = header
+    received = 0
 
     def read_some(size: int) -> bytes:
-        nonlocal ahead
-        if ahead:
-            data, ahead = ahead[:size], ahead[size:]
-            return data
-        if data := protocol.recv(size):
-            return data
-        raise UnpackError("early EOF")
+        nonlocal ahead, received
+        data, ahead = (ahead[:size], ahead[size:]) if ahead else (protocol.recv(size), b"")
+        if not data:
+            raise UnpackError("early EOF")
+        received += len(data)
+        return data
 
     def read_all(size: int) -> bytes:
         data = b""
@@ -111,13 +112,27 @@ def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header:
 
     with quarantine.store() as store:
         try:
-            store.add_thin_pack(read_all, read_some)
+            pack = store.add_thin_pack(read_all, read_some)
+            if _end_of_objects(quarantine, pack, received - CHECKSUM_BYTES) != received - CHECKSUM_BYTES:
+                raise UnpackError("the pack holds more than it says")
             _check_objects(store)
         except (UnpackError, ClientGoneError):
             raise
         except Exception as error:
             # A pack can be wrong in as many ways as dulwich has errors, its assertions included.
             raise UnpackError(f"the pack or an object of it is damaged ({type(error).__name__})") from error
+
+
+def _end_of_objects(quarantine: Quarantine, pack: Pack, bound: int) -> int:
+    """Return where the last object that was received ends; dulwich takes for granted that the checksum is there.
+
+    Bases that complete a thin pack have been appended at `bound`, and do not count.
+    """
+    last = max(offset for _, offset, _ in pack.index.iterentries() if offset < bound)
+    with next((quarantine.folder / "pack").glob("*.pack")).open("rb") as file:
+        file.seek(last)
+        _, unused = unpack_object(file.read, hashlib.sha1, read_some=file.read)
+        return file.tell() - len(unused)
 
 
 def _check_objects(store: DiskObjectStore) -> None:

@@ -44,6 +44,9 @@ _STOCK: dict[int, _Handler] = vars(paramiko.Transport)["_channel_handler_table"]
 class ConnectionEvents(Protocol):
     """Who hears of a transport's channels; every call comes on the transport's own thread and must be quick."""
 
+    def authenticated_as(self, user: User) -> None:
+        """Somebody has proved to have a key of this user's."""
+
     def channel_opened(self, channel: paramiko.Channel) -> None:
         """A client has opened a session channel."""
 
@@ -151,6 +154,8 @@ class Transport(_Stock):
         if isinstance(self.packetizer, BoundedPacketizer):
             self.packetizer.trust()
         self.set_keepalive(KEEPALIVE_SECONDS)
+        if self.user is not None:
+            self.events.authenticated_as(self.user)
 
     def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:
         self.events.channel_opened(channel)

@@ -40,7 +40,10 @@ def _with_git(streams: ClientStreams, repository: Repository, git_protocol: str 
         for data in child.output():
             streams.write(data)
         errors.join()
-        return max(child.wait(), 0)
+        status = child.wait()
+    if streams.gone:
+        raise ClientGoneError
+    return status if status >= 0 else 1
 
 
 def _copy_errors(child: git_program.Child, streams: ClientStreams) -> None:

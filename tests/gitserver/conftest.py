@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +66,11 @@ class Door:
             "HOME": str(self.folder),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_SSH_COMMAND": " ".join(self.ssh_words(user)),
-            **{f"GIT_{who}_{what}": "someone@example.net" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+            **{
+                f"GIT_{who}_{what}": "someone@example.net"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
         }
 
     def url(self, path: str) -> str:
@@ -80,11 +85,22 @@ class Door:
     def log(self) -> str:
         return self.log_path.read_text()
 
+    def settled(self) -> tuple[int, int, int]:
+        """Return the counts with no connection open, for later ones to be compared with."""
+        assert self.ssh("alice", "whoami").returncode == 0
+        eventually(lambda: self.log().count("connection.closed") == self.log().count("connection.opened"), "still open")
+        return self.counts()
+
     def counts(self) -> tuple[int, int, int]:
         """Return the process's numbers of threads, open descriptors and children."""
         proc = Path(f"/proc/{self.process.pid}")
-        children = sum(len((task / "children").read_text().split()) for task in (proc / "task").iterdir())
-        return len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir())), children
+        threads = list((proc / "task").iterdir())
+        children = 0
+        for thread in threads:
+            # A thread may end between being listed and being read.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                children += len((thread / "children").read_text().split())
+        return len(threads), len(list((proc / "fd").iterdir())), children
 
 
 @pytest.fixture

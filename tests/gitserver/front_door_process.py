@@ -1,4 +1,4 @@
-"""A front door as a process of its own: `front_door_process.py LISTENER_FD ENGINE_ROOM_SOCKET HOST_KEY DRAIN_SECONDS`."""
+"""A front door as a process of its own: `front_door_process.py LISTENER_FD ENGINE_SOCKET HOST_KEY DRAIN_SECONDS`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hooks.engine_room import short_address
 from hooks.pre_receive import ZERO
@@ -153,6 +153,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(json.dumps(frame).encode() + b"\n")
             except OSError:
                 # As the real one does: who watches is no matter to what is done.
-                cast(ScriptedEngineRoom, self.room).watchers_gone += 1
+                self.room.watchers_gone += 1
 
         script(write)

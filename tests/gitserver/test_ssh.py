@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import pty
+import queue
 import socket
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 import pytest
+from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
+    MSG_SERVICE_ACCEPT,
+    MSG_USERAUTH_FAILURE,
     MSG_USERAUTH_PK_OK,
+    cMSG_SERVICE_REQUEST,
     cMSG_USERAUTH_REQUEST,
 )
 
@@ -22,7 +29,7 @@ from tests.gitserver.conftest import Door, eventually, make_key
 
 
 def test_without_a_command_the_server_says_who_you_are(door: Door) -> None:
-    greeted = door.ssh("alice")
+    greeted = door.ssh("alice", options=["-T"])
     assert greeted.returncode == 0
     assert greeted.stdout.startswith(b"Hello alice, your key works.")
     assert b"git push" in greeted.stdout
@@ -70,25 +77,25 @@ def test_a_key_of_an_unsupported_kind_does_not_cost_the_next_one_its_turn(door: 
     words = ["ssh", *options, *door.ssh_words("alice")[1:], "-v", "git@127.0.0.1", "whoami"]
     done = subprocess.run(words, capture_output=True, timeout=60, check=False)
     assert done.stdout == b"alice\n"
-    with _raw_client(door) as client:
+    with RawClient(door) as client:
         blob = paramiko.Message()
         blob.add_string("ssh-dss")
         blob.add_string(b"\x01" * 20)
-        assert not _offer(client, "ssh-dss", blob.asbytes())
-        assert not _offer(client, "sk-ssh-ed25519@openssh.com", b"\0\0\0\1x")
-        assert not _offer(client, "ssh-ed25519", b"garbage")
+        assert not offer(client, "ssh-dss", blob.asbytes())
+        assert not offer(client, "sk-ssh-ed25519@openssh.com", b"\0\0\0\1x")
+        assert not offer(client, "ssh-ed25519", b"garbage")
         client.auth_publickey("git", paramiko.Ed25519Key(filename=str(door.users["alice"])))
-        assert _run(client, "whoami") == b"alice\n"
+        assert run(client, "whoami") == b"alice\n"
 
 
 def test_asking_about_a_victims_key_gives_nobody_their_identity(door: Door) -> None:
     """Bob asks whether Alice's public key would do, unsigned, and then authenticates with his own key."""
     alice = paramiko.Ed25519Key(filename=str(door.users["alice"]))
     bob = paramiko.Ed25519Key(filename=str(door.users["bob"]))
-    with _raw_client(door) as client:
-        assert _offer(client, "ssh-ed25519", alice.asbytes())
+    with RawClient(door) as client:
+        assert offer(client, "ssh-ed25519", alice.asbytes())
         client.auth_publickey("git", bob)
-        assert _run(client, "whoami") == b"bob\n"
+        assert run(client, "whoami") == b"bob\n"
 
 
 def test_a_signature_by_another_key_is_refused(door: Door) -> None:
@@ -98,12 +105,12 @@ def test_a_signature_by_another_key_is_refused(door: Door) -> None:
         def asbytes(self) -> bytes:
             return paramiko.Ed25519Key(filename=str(door.users["alice"])).asbytes()
 
-    with _raw_client(door) as client, pytest.raises(paramiko.AuthenticationException):
+    with RawClient(door) as client, pytest.raises(paramiko.AuthenticationException):
         client.auth_publickey("git", Impostor(filename=str(door.users["bob"])))
 
 
 def test_sessions_need_authentication(door: Door) -> None:
-    with _raw_client(door) as client, pytest.raises(paramiko.ChannelException):
+    with RawClient(door) as client, pytest.raises(paramiko.ChannelException):
         client.open_session()
 
 
@@ -121,18 +128,16 @@ def test_nothing_is_forwarded(door: Door) -> None:
 
 def test_a_stranger_cannot_make_the_server_hold_a_huge_packet(door: Door) -> None:
     with socket.create_connection(("127.0.0.1", door.port)) as stranger:
-        stranger.sendall(b"SSH-2.0-stranger\r\n" + struct.pack(">IB", 200 << 20, 4))
+        stranger.sendall(b"SSH-2.0-stranger\r\n" + struct.pack(">IB", (200 << 20) + 4, 4))
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                stranger.sendall(b"\0" * MAX_STRANGER_BYTES)
+            send_without_end(stranger, b"\0" * MAX_STRANGER_BYTES)
     eventually(lambda: f"where {MAX_STRANGER_BYTES} is the most" in door.log(), "the packet was not refused")
 
 
 def test_a_stranger_cannot_send_an_endless_first_line(door: Door) -> None:
-    with socket.create_connection(("127.0.0.1", door.port)) as stranger:
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                stranger.sendall(b"x" * 1024)
+    stranger = socket.create_connection(("127.0.0.1", door.port))
+    with stranger, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        send_without_end(stranger, b"x" * 1024)
     assert door.ssh("alice", "whoami").returncode == 0
 
 
@@ -148,7 +153,7 @@ def test_when_the_engine_room_is_away_nobody_is_told_that_their_key_is_wrong(doo
 
 def test_several_sessions_share_a_connection_up_to_a_limit(door: Door) -> None:
     client = door.client("alice")
-    assert [_run(client, "whoami") for _ in range(15)] == [b"alice\n"] * 15
+    assert [run(client, "whoami") for _ in range(15)] == [b"alice\n"] * 15
     channels = [client.open_session() for _ in range(10)]
     with pytest.raises(paramiko.ChannelException):
         client.open_session()
@@ -170,7 +175,7 @@ def test_the_host_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -
         host_key.make_or_load(path)
 
 
-class _raw_client(paramiko.Transport):
+class RawClient(paramiko.Transport):
     """A client that has shaken hands and says nothing of its own accord."""
 
     def __init__(self, door: Door) -> None:
@@ -178,46 +183,48 @@ class _raw_client(paramiko.Transport):
         self.start_client(timeout=20)
 
 
-def _offer(client: paramiko.Transport, algorithm: str, blob: bytes) -> bool:
-    """Ask about a public key without a signature; tell whether the server would take it."""
-    answers: list[bool] = []
-    event = client.lock.__class__ and __import__("threading").Event()
-    handler = paramiko.auth_handler.AuthHandler(client)
+class Asking(AuthHandler):
+    """The client's side of asking about a public key without a signature (RFC 4252, section 7)."""
 
-    class Asking(paramiko.auth_handler.AuthHandler):
-        @property
-        def _handler_table(self):  # type: ignore[no-untyped-def]
-            def ok(m: paramiko.Message) -> None:
-                answers.append(True)
-                event.set()
+    if TYPE_CHECKING:
+        transport: Any
 
-            def failed(m: paramiko.Message) -> None:
-                answers.append(False)
-                event.set()
+    def __init__(self, transport: paramiko.Transport, algorithm: str, blob: bytes) -> None:
+        super().__init__(transport)
+        self.answer: queue.Queue[bool] = queue.Queue()
+        self._question = ("git", "ssh-connection", "publickey", False, algorithm, blob)
 
-            return {6: lambda m: ask(), MSG_USERAUTH_PK_OK: ok, 51: failed}
+    @property
+    def _handler_table(self) -> dict[int, Callable[[paramiko.Message], None]]:
+        return {
+            MSG_SERVICE_ACCEPT: self._ask,
+            MSG_USERAUTH_PK_OK: lambda _: self.answer.put(True),
+            MSG_USERAUTH_FAILURE: lambda _: self.answer.put(False),
+        }
 
-    def ask() -> None:
+    def _ask(self, _: paramiko.Message) -> None:
         message = paramiko.Message()
         message.add_byte(cMSG_USERAUTH_REQUEST)
-        for text in ("git", "ssh-connection", "publickey"):
-            message.add_string(text)
-        message.add_boolean(False)
-        message.add_string(algorithm)
-        message.add_string(blob)
-        client._send_message(message)  # type: ignore[attr-defined]
+        message.add(*self._question)
+        self.transport._send_message(message)
 
-    client.auth_handler = Asking(client)
+
+def offer(client: Any, algorithm: str, blob: bytes) -> bool:
+    """Ask about a public key; tell whether the server would take it."""
+    client.auth_handler = asking = Asking(client, algorithm, blob)
     request = paramiko.Message()
-    request.add_byte(bytes([5]))
+    request.add_byte(cMSG_SERVICE_REQUEST)
     request.add_string("ssh-userauth")
-    client._send_message(request)  # type: ignore[attr-defined]
-    assert event.wait(20)
-    client.auth_handler = handler
-    return answers[0]
+    client._send_message(request)
+    return asking.answer.get(timeout=20)
 
 
-def _run(client: paramiko.Transport, command: str) -> bytes:
+def send_without_end(stranger: socket.socket, chunk: bytes) -> None:
+    while True:
+        stranger.sendall(chunk)
+
+
+def run(client: paramiko.Transport, command: str) -> bytes:
     with client.open_session() as channel:
         channel.exec_command(command)
         output = channel.makefile("rb").read()
