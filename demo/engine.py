@@ -38,6 +38,9 @@ _POOL = "10.213.0.0/16"
 
 _USUAL_BRIDGE = "docker0"
 
+_BRIDGES = 64
+"""How many private engines may run at once."""
+
 _READY_SECONDS = 60.0
 """An engine is ready within a second; a busy machine's first start has taken ten."""
 
@@ -68,7 +71,8 @@ def private_engine(folder: Path) -> Iterator[str]:
     EngineMissingError where it cannot be started.
     """
     _check_possible(folder)
-    alone = not _another_engine()
+    # A bridge without an engine may belong to one that is being restarted.
+    alone = not _engine_runs() and not interface.exists(_USUAL_BRIDGE)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _usual_network() if alone else _own_bridge() as bridge, _containerd(folder) as containerd:
@@ -119,10 +123,8 @@ def _check_possible(folder: Path) -> None:
         raise EngineMissingError(f"{folder} is too long a name for the sockets in it; set TMPDIR to a shorter one")
 
 
-def _another_engine() -> bool:
-    """Return whether another engine runs in this network namespace, or has left its bridge behind."""
-    if interface.exists(_USUAL_BRIDGE):
-        return True
+def _engine_runs() -> bool:
+    """Return whether any engine runs in this network namespace."""
     return any(_is_engine_here(process) for process in Path("/proc").glob("[0-9]*"))
 
 
@@ -137,10 +139,13 @@ def _is_engine_here(process: Path) -> bool:
 @contextmanager
 def _usual_network() -> Iterator[None]:
     """Let the engine make `docker0` and its firewall rules, and take both away afterwards."""
-    with firewall.restored():
-        try:
-            yield
-        finally:
+    before = firewall.saved()
+    try:
+        yield
+    finally:
+        # An engine that has been started meanwhile relies on both.
+        if not _engine_runs():
+            firewall.restore(before)
             if interface.exists(_USUAL_BRIDGE):
                 interface.delete_bridge(_USUAL_BRIDGE)
 
@@ -148,14 +153,14 @@ def _usual_network() -> Iterator[None]:
 @contextmanager
 def _own_bridge() -> Iterator[str]:
     """Make a bridge under the first free name, and delete it afterwards."""
-    name = ""
-    for number in range(256):
-        name = f"slipway{number}"
+    for name in (f"slipway{number}" for number in range(_BRIDGES)):
         try:
             interface.add_bridge(name)
         except FileExistsError:
             continue
         break
+    else:
+        raise EngineMissingError("too many bridges slipway0, slipway1, … are left on this machine; delete some of them")
     try:
         yield name
     finally:

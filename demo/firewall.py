@@ -9,28 +9,51 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from store.errors import SlipwayError
 
 _PROGRAMS = ("iptables", "ip6tables")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
-@contextmanager
-def restored() -> Iterator[None]:
-    """Remove, on the way out, the rules and chains that have come meanwhile and speak of Docker; others stay."""
-    before = {program: _saved(program) for program in _PROGRAMS if shutil.which(f"{program}-save")}
-    forwarding = _FORWARDING.read_text()
-    try:
-        yield
-    finally:
-        for program, saved in before.items():
-            undo = undoing(saved, _saved(program))
-            if undo:
-                restore = [f"{program}-restore", "--noflush", "--wait"]
-                subprocess.run(restore, input="\n".join(undo) + "\n", text=True, capture_output=True, check=True)
-        _FORWARDING.write_text(forwarding)
+class FirewallError(SlipwayError):
+    """The firewall could not be put back; what an engine added is still there, in part or in whole."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A firewall at one moment."""
+
+    rules: dict[str, list[str]]
+    """The lines of iptables-save(8), by program."""
+    forwarding: str
+
+
+def saved() -> Saved:
+    """Return the firewall as it is now."""
+    programs = [program for program in _PROGRAMS if shutil.which(f"{program}-save")]
+    return Saved({program: _rules(program) for program in programs}, _FORWARDING.read_text())
+
+
+def restore(before: Saved) -> None:
+    """Remove the rules and chains that have come since `before` and speak of Docker; others stay.
+
+    Raises FirewallError.
+    """
+    for program, rules in before.rules.items():
+        if undo := undoing(rules, _rules(program)):
+            answer = subprocess.run(
+                [f"{program}-restore", "--noflush", "--wait"],
+                input="\n".join(undo) + "\n",
+                text=True,
+                capture_output=True,
+                check=False,
+            )
+            if answer.returncode:
+                raise FirewallError(f"the rules that Docker added stay; see {program}-save: {answer.stderr.strip()}")
+    _FORWARDING.write_text(before.forwarding)
 
 
 def undoing(before: list[str], after: list[str]) -> list[str]:
@@ -52,7 +75,7 @@ def undoing(before: list[str], after: list[str]) -> list[str]:
     return undo
 
 
-def _saved(program: str) -> list[str]:
+def _rules(program: str) -> list[str]:
     """Return the lines of iptables-save(8), without the counters that differ every time."""
     answer = subprocess.run([f"{program}-save"], capture_output=True, text=True, check=False)
     lines = (line.strip() for line in answer.stdout.splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,31 @@ import requests
 
 from demo import base_image, mounts
 from demo.engine import EngineMissingError, answering, private_engine
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+ALONE = """
+import subprocess, sys
+from pathlib import Path
+from demo import interface
+from demo.engine import private_engine
+
+def state():
+    rules = [subprocess.check_output([f"{program}-save"], text=True) for program in ("iptables", "ip6tables")]
+    kept = [line.partition(" [")[0] for saved in rules for line in saved.splitlines() if not line.startswith("#")]
+    return kept, forwarding.read_text(), interface.exists("docker0")
+
+forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+interface.bring_up("lo")
+forwarding.write_text("0")
+for words in ("-A INPUT -s 203.0.113.9 -j DROP", "-t nat -A POSTROUTING -s 203.0.113.0/24 -j MASQUERADE"):
+    subprocess.run(["iptables", *words.split()], check=True)
+before = state()
+with private_engine(Path(sys.argv[1])):
+    during = state()
+assert during[0] != before[0] and ":FORWARD DROP" in during[0] and during[2], during
+assert state() == before, (before, state())
+"""
 
 
 def firewall_rules() -> str:
@@ -67,6 +93,12 @@ def test_a_second_engine_runs_an_app_and_leaves_the_first_one_as_it_was(engine: 
     assert processes_of(folder) == []
     assert not folder.exists()
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_an_engine_that_is_alone_puts_firewall_and_forwarding_back(engine: str, world_folder: Path) -> None:
+    words = ["unshare", "--net", sys.executable, "-c", ALONE, str(world_folder / "alone")]
+    story = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert story.returncode == 0, story.stderr
 
 
 def get_once_it_listens(url: str) -> str:
