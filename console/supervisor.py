@@ -139,7 +139,7 @@ class Supervisor:
 
             engine_room.run(self._settings, self._socket, self._api, told)
 
-        process = self._fork("engine-room", work)
+        process = self._fork("engine", work)
         self._children[process] = self._start_engine_room
         os.close(tell)
         answered = os.read(ready, 1)
@@ -161,7 +161,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, lambda _number, _frame: door.drain())
             door.run()
 
-        process = self._fork("front-door", work)
+        process = self._fork("front", work)
         self._children[process] = self._start_front_door
         return process
 
@@ -176,6 +176,7 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             logging.configure(self._settings.log, name)
+            Path("/proc/self/comm").write_text(f"slipway-{name}")  # what ps and top show (proc(5))
             os.close(self._held)
             threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
             work()

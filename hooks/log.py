@@ -26,6 +26,7 @@ class OperationLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
+        self._secrets: list[str] = []
         self._redactor = Redactor(())
         self._lock = threading.Lock()
         self._watchers: list[Wake] = []
@@ -36,7 +37,13 @@ class OperationLog:
         """From now on, let no value of these configs be seen."""
         with self._lock:
             self._put(self._redactor.flush())
-            self._redactor = Redactor(patterns(configs))
+            self._secrets = patterns(configs)
+            self._redactor = Redactor(self._secrets)
+
+    def redacted(self, text: str) -> str:
+        """Return a whole text as this log would show it, to be shown elsewhere."""
+        redactor = Redactor(self._secrets)
+        return redactor.feed(text) + redactor.flush()
 
     def write(self, text: str) -> None:
         """Append text, line ends included."""

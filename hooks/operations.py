@@ -92,7 +92,8 @@ class Operations:
         except CancelledError:
             status, error = "cancelled", f"operation {operation.id} was cancelled; nothing was changed"
         except SlipwayError as failure:
-            error = _one_line(str(failure))
+            # It goes into the records and into the push's report as well, and may quote what an app has printed.
+            error = operation_log.redacted(_one_line(str(failure)))
         except Exception:
             events.exception("operation met a defect")
             error = f"the server met a defect of its own; its log tells more under operation {operation.id}"

@@ -236,14 +236,14 @@ def test_a_port_in_use_is_one_sentence(new_server: Callable[..., Server]) -> Non
 
 def test_one_server_serves_a_data_folder(new_server: Callable[..., Server]) -> None:
     server = new_server()
-    words = [*PROGRAM, "serve", "--data", server.data, "--ssh", "127.0.0.1:0", "--api", "127.0.0.1:0"]
+    words = [*PROGRAM, "serve", "--data", str(server.data), "--ssh", "127.0.0.1:0", "--api", "127.0.0.1:0"]
     second = subprocess.run(words, env=server.environment, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 1
     assert "another server is serving" in second.stderr
 
 
 def test_a_folder_that_is_none_is_not_served(tmp_path: Path, new_server: Callable[..., Server]) -> None:
-    words = [*PROGRAM, "serve", "--data", tmp_path / "none"]
+    words = [*PROGRAM, "serve", "--data", str(tmp_path / "none")]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

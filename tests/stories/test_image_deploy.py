@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import docker
 import pytest
@@ -35,7 +37,8 @@ class Images:
             self._client.put_archive(container, "/", _tar(entries))
             changes = ["WORKDIR /app", "EXPOSE 8080", 'CMD ["python3", "-u", "server.py"]']
             local = f"slipway-test/image:{uuid.uuid4().hex}"
-            self._client.commit(container, *local.split(":"), changes=changes)
+            repository, tag = local.split(":")
+            self._client.commit(container, repository, tag, changes=changes)
         finally:
             self._client.remove_container(container, force=True)
         try:
@@ -45,9 +48,6 @@ class Images:
 
 
 def _tar(entries: dict[str, str]) -> bytes:
-    import io
-    import tarfile
-
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, text in entries.items():
@@ -58,8 +58,8 @@ def _tar(entries: dict[str, str]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def images(engine: str, base_image: str, registry: Registry) -> Iterator[Images]:
-    yield Images(engine, base_image, registry)
+def images(engine: str, base_image: str, registry: Registry) -> Images:
+    return Images(engine, base_image, registry)
 
 
 def test_an_image_is_deployed_with_credentials_that_are_kept(alice: Person, images: Images, registry: Registry) -> None:

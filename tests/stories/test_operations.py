@@ -1,0 +1,328 @@
+"""Nothing is lost, stuck or half done: busy apps, ^C, cancellation, crashes at bad moments, a server that stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from demo.person import Person
+from demo.registry import Registry
+from demo.server import Server
+from tests.stories import web_app
+from tests.stories.web_app import answer, create, files, read, show, wait_until_operation
+from tests.world.working_copy import Repo
+
+NewApp = Callable[[Person], Repo]
+
+HANGS = "RUN echo hanging now && sleep 600"
+"""A build step that only ends by being cancelled."""
+
+TAKES_A_WHILE = "RUN echo busy now && sleep 4"
+
+SLOW_START = 'import time\nprint("starting slowly", flush=True)\ntime.sleep(600)\n' + web_app.SERVER
+
+
+class BackgroundPush:
+    """A `git push` that goes on while the story does."""
+
+    def __init__(self, copy: Repo, *words: str) -> None:
+        self._process = subprocess.Popen(
+            ["git", "push", "aptible", *(words or ("master",))],
+            cwd=copy.folder,
+            env=dict(copy.person.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._said = ""
+        self._grown = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr
+        for line in self._process.stderr:
+            with self._grown:
+                self._said += line
+                self._grown.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        """Return once the push has shown `text`."""
+        with self._grown:
+            assert self._grown.wait_for(lambda: text in self._said, timeout=60), self._said
+
+    def interrupt(self) -> None:
+        """Type ^C: the whole foreground process group gets it."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status and all that was said."""
+        status = self._process.wait(timeout=120)
+        self._reader.join()
+        return status, self._said
+
+
+@pytest.fixture
+def own(
+    new_server: Callable[..., Server], person: Callable[[str], Person], registry: Registry, private_base: str
+) -> tuple[Server, Repo]:
+    """A server that a story may break, with an app of carol's that runs version one."""
+    server = new_server(SLIPWAY_FRONT_DOORS="1")
+    carol = person("carol")
+    server.add_user(carol)
+    create(carol, "shop", registry.username, registry.password.reveal())
+    copy = Repo(carol, "shop")
+    copy.commit(files(private_base, "one"))
+    assert copy.push().returncode == 0
+    return server, copy
+
+
+@pytest.fixture
+def quiet_engine(engine: str) -> Iterator[Callable[[str], list[str]]]:
+    """Return a function that names an app's containers on the engine, builds' containers included under ''."""
+    with docker.APIClient(engine) as client:
+
+        def names(app: str) -> list[str]:
+            found = client.containers(all=True)
+            return sorted(name for one in found for name in one["Names"] if one["Labels"].get("slipway.app", "") == app)
+
+        yield names
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something that is under way has happened."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_a_busy_app_makes_the_next_one_wait_and_says_whom_for(
+    alice: Person, new_app: NewApp, private_base: str
+) -> None:
+    shop, other = new_app(alice), new_app(alice)
+    shop.commit(files(private_base, "one", dockerfile=HANGS))
+    first = BackgroundPush(shop)
+    first.wait_for("remote: hanging now")
+    number = read(alice, "operations", "--app", shop.app)[0]["id"]
+    other.commit(files(private_base, "other"))
+    assert other.push().returncode == 0, "another app does not wait"
+    shop.commit(files(private_base, "two"))
+    second = BackgroundPush(shop)
+    second.wait_for(f"Waiting for operation {number} (deploy of {shop.app} by alice)")
+    assert alice.ssh("operation:cancel", str(number)).returncode == 0
+    status, said = first.end()
+    assert status != 0
+    assert "cancelled" in said
+    status, said = second.end()
+    assert status == 0, said
+    assert answer(show(alice, shop.app)["url"])["version"] == "two"
+    over = alice.ssh("operation:cancel", str(number))
+    assert over.returncode == 1
+    assert "over already" in over.stderr
+
+
+def test_a_waiting_operation_can_be_cancelled(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    commit = shop.commit(files(private_base, "one", dockerfile=HANGS))
+    first = BackgroundPush(shop)
+    first.wait_for("remote: hanging now")
+    running = read(alice, "operations", "--app", shop.app)[0]["id"]
+    shop.commit(files(private_base, "two"))
+    second = BackgroundPush(shop)
+    second.wait_for("Waiting for operation")
+    waiting = read(alice, "operations", "--app", shop.app)[0]["id"]
+    assert alice.ssh("operation:cancel", str(waiting)).returncode == 0
+    status, said = second.end()
+    assert status != 0
+    assert "before it began" in said
+    assert alice.ssh("operation:cancel", str(running)).returncode == 0
+    assert first.end()[0] != 0
+    assert [row["status"] for row in read(alice, "operations", "--app", shop.app)[:2]] == ["cancelled", "cancelled"]
+    assert commit not in shop.remote_refs().values()
+
+
+def test_ctrl_c_leaves_the_deploy_running(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    commit = shop.commit(files(private_base, "interrupted", dockerfile=TAKES_A_WHILE))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: busy now")
+    push.interrupt()
+    assert push.end()[0] != 0
+    operation = wait_until_operation(alice, shop.app, "succeeded")
+    assert answer(show(alice, shop.app)["url"])["version"] == "interrupted"
+    assert shop.remote_refs()["refs/heads/master"] == commit
+    followed = alice.ssh("operation:follow", str(operation["id"]))
+    assert followed.returncode == 0
+    assert "busy now" in followed.stdout
+
+
+def test_two_pushes_at_once_end_with_one_truth(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    shop.commit(files(private_base, "base"))
+    assert shop.push().returncode == 0
+    start = shop.git_ok("rev-parse", "HEAD")
+    commits = {}
+    for version in ("left", "right"):
+        shop.git_ok("checkout", "--quiet", "-B", version, start)
+        commits[version] = shop.commit({"version": version})
+    pushes = {version: BackgroundPush(shop, f"{version}:master") for version in commits}
+    ended = {version: push.end() for version, push in pushes.items()}
+    won = [version for version, (status, _) in ended.items() if status == 0]
+    assert len(won) == 1, ended
+    lost = "right" if won == ["left"] else "left"
+    assert "remote rejected" in ended[lost][1]
+    assert shop.remote_refs()["refs/heads/master"] == commits[won[0]]
+    assert answer(show(alice, shop.app)["url"])["version"] == won[0]
+
+
+def test_a_push_that_contains_the_one_before_it_is_not_stale(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    shop.commit(files(private_base, "contained", dockerfile=TAKES_A_WHILE))
+    first = BackgroundPush(shop)
+    first.wait_for("remote: busy now")
+    last = shop.commit(files(private_base, "two"))
+    second = BackgroundPush(shop)
+    assert first.end()[0] == 0
+    status, said = second.end()
+    assert status == 0, said
+    assert shop.remote_refs()["refs/heads/master"] == last
+
+
+def test_kill_dash_nine_during_a_build(own: tuple[Server, Repo], private_base: str) -> None:
+    server, shop = own
+    carol = shop.person
+    before, refs = show(carol, "shop"), shop.remote_refs()
+    shop.commit(files(private_base, "two", dockerfile=HANGS))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: hanging now")
+    queued = subprocess.Popen(
+        ["ssh", "slipway", "config:set --app shop QUEUED=1"],
+        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert queued.stdout
+    while "Waiting for operation" not in queued.stdout.readline():
+        pass
+    server.kill()
+    queued.wait(timeout=60)
+    queued.stdout.close()
+    assert push.end()[0] != 0
+    assert answer(before["url"])["version"] == "one", "apps outlive the server"
+    server.start()
+    newest, cut_off = read(carol, "operations", "--app", "shop")[:2]
+    assert cut_off["status"] == "failed"
+    assert "nothing was changed" in cut_off["error"]
+    assert newest["type"] == "configure"
+    wait_until_operation(carol, "shop", "succeeded")
+    after = show(carol, "shop")
+    assert (after["commit"], after["release"]) == (before["commit"], before["release"] + 1)
+    assert shop.remote_refs() == refs
+    assert answer(before["url"])["environment"]["QUEUED"] == "1"
+    shop.commit(files(private_base, "three"))
+    assert shop.push().returncode == 0, "nobody has to unlock anything"
+    assert answer(before["url"])["version"] == "three"
+
+
+def test_kill_dash_nine_during_a_release(
+    own: tuple[Server, Repo], private_base: str, quiet_engine: Callable[[str], list[str]]
+) -> None:
+    server, shop = own
+    carol = shop.person
+    before, config = show(carol, "shop"), read(carol, "config", "--app", "shop")
+    containers = quiet_engine("shop")
+    shop.commit(files(private_base, "two") | {"server.py": SLOW_START})
+    assert shop.push("master:slow").returncode == 0
+    deploy = subprocess.Popen(
+        ["ssh", "slipway", "deploy --app shop --git-commitish slow GREETING=never"],
+        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert deploy.stdout
+    while "waiting up to" not in deploy.stdout.readline():
+        pass
+    assert len(quiet_engine("shop")) == len(containers) + 1
+    server.kill()
+    deploy.wait(timeout=60)
+    deploy.stdout.close()
+    server.start()
+    eventually(lambda: quiet_engine("shop") == containers, "the containers of the cut-off release are still there")
+    assert show(carol, "shop") == before
+    assert read(carol, "config", "--app", "shop") == config
+    assert answer(before["url"])["version"] == "one"
+
+
+def test_an_engine_room_that_dies_alone_is_started_again_and_the_pusher_hears_the_truth(
+    own: tuple[Server, Repo], private_base: str
+) -> None:
+    server, shop = own
+    shop.commit(files(private_base, "two", dockerfile=HANGS))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: hanging now")
+    assert server.process
+    parent = server.process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    engine_room = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "slipway-engine"]
+    assert len(engine_room) == 1
+    os.kill(int(engine_room[0]), signal.SIGKILL)
+    status, said = push.end()
+    assert status != 0
+    assert "nothing was changed" in said
+    shop.commit(files(private_base, "three"))
+    assert shop.push().returncode == 0
+    assert answer(show(shop.person, "shop")["url"])["version"] == "three"
+
+
+def test_sigterm_lets_a_running_deploy_finish(own: tuple[Server, Repo], private_base: str) -> None:
+    server, shop = own
+    shop.commit(files(private_base, "two", dockerfile=TAKES_A_WHILE))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: busy now")
+    url = show(shop.person, "shop")["url"]
+    assert server.stop() == 0
+    status, said = push.end()
+    assert status == 0, said
+    assert answer(url)["version"] == "two", "apps go on answering"
+    server.start()
+    assert show(shop.person, "shop")["release"] == 2
+
+
+def test_a_deploy_that_outlives_the_drain_is_undone(
+    new_server: Callable[..., Server],
+    person: Callable[[str], Person],
+    registry: Registry,
+    private_base: str,
+) -> None:
+    server = new_server(SLIPWAY_DRAIN="1")
+    carol = person("carol")
+    server.add_user(carol)
+    create(carol, "shop", registry.username, registry.password.reveal())
+    shop = Repo(carol, "shop")
+    shop.commit(files(private_base, "one", dockerfile=HANGS))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: hanging now")
+    assert server.stop() == 0
+    status, said = push.end()
+    assert status != 0
+    assert "cancelled" in said
+    server.start()
+    assert read(carol, "operations", "--app", "shop")[0]["status"] == "cancelled"
+    assert shop.remote_refs() == {}
+
+
+def test_what_was_deployed_comes_back_after_down(own: tuple[Server, Repo]) -> None:
+    server, shop = own
+    url = show(shop.person, "shop")["url"]
+    server.down()
+    assert not web_app.answers(url)
+    server.start()
+    eventually(lambda: web_app.answers(url), "the app does not come back")
+    assert answer(url)["version"] == "one"
