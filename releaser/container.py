@@ -23,7 +23,10 @@ INDEX = "slipway.index"
 RELEASE = "slipway.release"
 OPERATION = "slipway.operation"
 PORT = "slipway.port"
-"""Labels. `slipway.port` is there on routed services only, so that routes can be derived from what runs."""
+"""Labels, from which all that is to know of a container can be derived. A background service has an empty port.
+
+An image's own labels are its containers' labels too, unless they are set anew; so all of these always are.
+"""
 
 MEMORY_MB = 1024
 """A new service's container, as on Aptible."""
@@ -44,12 +47,16 @@ class VariableError(UsageError):
 
 def name(release: Release, service: Service, index: int) -> str:
     """Return the container's name. It is unique on the engine, where instances may have apps of the same name."""
-    return f"slipway-{release.instance}-{release.app}-{service.name}-{release.number}-{release.operation}-{index}"
+    return _name(labels(release, service, index))
+
+
+def _name(known: Mapping[str, str]) -> str:
+    return "-".join(["slipway", *(known[label] for label in (INSTANCE, APP, SERVICE, RELEASE, OPERATION, INDEX))])
 
 
 def labels(release: Release, service: Service, index: int) -> dict[str, str]:
     """Return the labels by which `Container` finds back what a container is."""
-    found = {
+    return {
         INSTANCE: release.instance,
         APP: release.app,
         APP_ID: str(release.app_id),
@@ -57,10 +64,8 @@ def labels(release: Release, service: Service, index: int) -> dict[str, str]:
         INDEX: str(index),
         RELEASE: str(release.number),
         OPERATION: str(release.operation),
+        PORT: "" if service.port is None else str(service.port),
     }
-    if service.port is not None:
-        found[PORT] = str(service.port)
-    return found
 
 
 def environment(release: Release, service: Service, index: int) -> dict[str, Secret]:
@@ -149,9 +154,17 @@ class Container:
         return self.state in {"running", "restarting"}
 
     @classmethod
-    def listed(cls, summary: Mapping[str, Any]) -> Container:
-        """Read one entry of the engine's list (Docker Engine API, ContainerSummary)."""
+    def listed(cls, summary: Mapping[str, Any]) -> Container | None:
+        """Read one entry of the engine's list (Docker Engine API, ContainerSummary).
+
+        None for a container that is none of ours. Labels alone prove nothing: a build's containers have those that the
+        Dockerfile sets, whatever they claim. But only who asks the engine gives a container its name.
+        """
         known = summary["Labels"]
+        if not all(label in known for label in (INSTANCE, APP, APP_ID, SERVICE, INDEX, RELEASE, OPERATION, PORT)):
+            return None
+        if f"/{_name(known)}" not in summary["Names"]:
+            return None
         return cls(
             id=summary["Id"],
             app_id=int(known[APP_ID]),
@@ -162,7 +175,7 @@ class Container:
             operation=int(known[OPERATION]),
             state=summary["State"],
             address=next(iter(fixed_addresses(summary)), ""),
-            port=int(known[PORT]) if PORT in known else None,
+            port=int(known[PORT]) if known[PORT] else None,
         )
 
 

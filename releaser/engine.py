@@ -7,7 +7,7 @@ server user's own Docker configuration.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -146,11 +146,11 @@ class Engine:
             wanted.append(f"{container.APP_ID}={app_id}")
         with self._asking("list containers"):
             listed = self._client.containers(all=True, filters={"label": wanted})
-        found = [Container.listed(summary) for summary in listed]
+        found = [ours for ours in map(Container.listed, listed) if ours is not None]
         return sorted(found, key=lambda each: (each.app_id, each.operation, each.service, each.index))
 
-    def run(self, release: Release, service: Service, index: int) -> Container:
-        """Create and start one container of a service.
+    def run(self, release: Release, service: Service, index: int, avoid: Collection[str] = ()) -> Container:
+        """Create and start one container of a service, at an IPv4 address that is none of `avoid`.
 
         It does not come up again by itself until `keep_running`. Raises VariableError as well.
         """
@@ -164,7 +164,7 @@ class Engine:
                     for summary in self._client.containers(all=True, filters={"network": place.name})
                     for address in container.fixed_addresses(summary)
                 }
-                address = network.free_address(place, taken | refused)
+                address = network.free_address(place, taken | refused | set(avoid))
                 asked = container.body(release, service, index, place.name, address)
                 asked["Env"] = container.revealed(variables)
                 name = container.name(release, service, index)
@@ -178,9 +178,7 @@ class Engine:
                 if "Address already in use" in str(error) and len(refused) < ADDRESS_ATTEMPTS:
                     continue
                 raise
-            with self._asking("list containers"):
-                (summary,) = self._client.containers(all=True, filters={"id": identifier})
-            return Container.listed(summary)
+            return next(each for each in self.containers(release.instance, release.app_id) if each.id == identifier)
 
     def keep_running(self, identifier: str) -> None:
         """Let the engine start a container again whenever it exits, and after a restart of the engine or the host."""
@@ -231,7 +229,8 @@ class Engine:
         except docker.errors.APIError as error:
             if error.response is not None and error.is_server_error() and not error.explanation:
                 raise EngineUnreachableError(self._unreachable()) from error
-            raise EngineRefusedError(f"the Docker engine could not {what}: {error.explanation or error}") from error
+            reason = " ".join(str(error.explanation or error).split())
+            raise EngineRefusedError(f"the Docker engine could not {what}: {reason}") from error
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise EngineUnreachableError(self._unreachable()) from error
 

@@ -52,6 +52,10 @@ class PortInUseError(SlipwayError):
     """Another program listens where the proxy should."""
 
 
+class RouteTakenError(SlipwayError):
+    """Another app answers at the route."""
+
+
 class ProxyFailedError(SlipwayError):
     """HAProxy does not start, or does not take its configuration."""
 
@@ -118,14 +122,20 @@ class Proxy:
             except FileNotFoundError:
                 return {}
 
+    def addresses(self) -> set[str]:
+        """Return the addresses that requests are sent to, those of containers that are draining included."""
+        return {server.target.address for backend in self.routes().values() for server in backend.servers}
+
     def lead(self, app_id: int, route: Route, targets: Collection[Target]) -> None:
         """Let an app answer at `route` with just these containers, which must be ready to serve.
 
-        Containers that did so until now finish what they have: see `drain`. Raises what `start` raises; the proxy then
-        leads where it led.
+        Containers that did so until now finish what they have: see `drain`. Raises RouteTakenError, and what `start`
+        raises; the proxy then leads where it led.
         """
         with self._lock:
             before = self.routes()
+            if any(other.route == route for other in before.values() if other.app_id != app_id):
+                raise RouteTakenError(f"another app answers at {route.host or f'port {route.port}'}; choose another")
             backend = before.get(app_id, Backend(app_id, route))
             after = {**before, app_id: Backend(app_id, route, backend.servers).leading_to(targets)}
             self._move(before, after, app_id)

@@ -175,8 +175,8 @@ def _global(digest: str, listening: Listening) -> str:
 
 
 # `idle-close-on-response`: a worker that is being replaced lets a kept connection finish one more request instead of
-# closing it just as the visitor sends one. `timeout tunnel` is for WebSockets. `http-request` bounds slow senders. `connect`
-# is short, since containers are on the host's own bridge; retries, a second apart, bridge an app's restart.
+# closing it just as the visitor sends one. `connect` is short, since containers are on the host's own bridge; retries,
+# a second apart, bridge an app's restart. `tunnel` is for WebSockets, `http-request` bounds slow senders.
 _DEFAULTS = f"""defaults
     mode http
     balance roundrobin

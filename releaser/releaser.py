@@ -35,6 +35,8 @@ class Releaser:
         end drains and removes the former ones. An exception, from the body too, brings everything back as it was.
         Raises SlipwayError: what is wrong with the release, or that it was cancelled.
         """
+        if release.instance != self._instance:
+            raise ValueError(f"a release of {release.instance} is none of {self._instance}")
         with Engine(self._engine) as engine:
             rollout = Rollout(engine, self._proxy, release, say=say, cancelled=cancelled)
             try:

@@ -35,7 +35,7 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
     for release in current:
         ours = [each for each in found if each.app_id == release.app_id and each.operation == release.operation]
         try:
-            running = _running(engine, release, ours)
+            running = _running(engine, proxy, release, ours)
         except SlipwayError as error:
             wrong[release.app_id] = error
             _log.warning("a release could not be restored", app=release.app, error=str(error))
@@ -52,7 +52,7 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
     return wrong
 
 
-def _running(engine: Engine, release: Release, ours: Iterable[Container]) -> list[Container]:
+def _running(engine: Engine, proxy: Proxy, release: Release, ours: Iterable[Container]) -> list[Container]:
     """Return the release's containers, all running: found, started, or created again."""
     standing = {(container.service, container.index): container for container in ours}
     running = []
@@ -66,7 +66,7 @@ def _running(engine: Engine, release: Release, ours: Iterable[Container]) -> lis
                     engine.remove(container.id)
                     container = None
             if container is None:
-                container = engine.run(release, service, index)
+                container = engine.run(release, service, index, proxy.addresses())
             engine.keep_running(container.id)
             running.append(container)
     return running

@@ -22,7 +22,6 @@ from releaser.haproxy_config import Target
 from releaser.health import Nursery, Policy, Say
 from releaser.release import Release, Route
 from releaser.services import Service, services
-from store.errors import SlipwayError
 
 _log = structlog.get_logger()
 
@@ -100,7 +99,7 @@ class Rollout:
             for index in range(CONTAINERS_PER_SERVICE):
                 self._nursery.stop_if_cancelled()
                 self._say(f"{service.name}: starting")
-                container = self._engine.run(self.release, service, index)
+                container = self._engine.run(self.release, service, index, self._proxy.addresses())
                 self.containers.append(container)
                 self._nursery.add(container)
 
@@ -149,5 +148,5 @@ class Rollout:
     def _attempt(self, step: str, action: Callable[..., None], *arguments: str | int) -> None:
         try:
             action(*arguments)
-        except SlipwayError as error:
+        except Exception as error:  # every step must be tried, and none may hide why the rollout ended
             _log.warning("rollout left something behind", app=self.release.app, step=step, error=str(error))

@@ -41,7 +41,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 if "EXIT" in os.environ:
-    print("first line", flush=True)
+    print("first line", file=sys.stderr)
     print("no database at db.internal \x1b[31m", file=sys.stderr)
     sys.exit(int(os.environ["EXIT"]))
 if "EAT" in os.environ:

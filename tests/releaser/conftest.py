@@ -17,12 +17,16 @@ from typing import Any
 import docker
 import pytest
 import requests
+from hypothesis import settings
 
 from releaser.container import Container
 from releaser.haproxy import Proxy
 from releaser.release import Release, Route
 from releaser.releaser import Releaser
 from store.secret import Secret
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("unhurried")
 
 APP = Path(__file__).with_name("app.py")
 

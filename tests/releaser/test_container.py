@@ -77,6 +77,7 @@ def test_a_variable_that_no_environment_carries_is_refused_without_showing_it(va
 def test_labels_are_read_back(service: Service) -> None:
     summary = {
         "Id": "abc",
+        "Names": [f"/{container.name(RELEASE, service, 1)}"],
         "State": "running",
         "Labels": container.labels(RELEASE, service, 1),
         "NetworkSettings": {"Networks": {"n": {"IPAMConfig": {"IPv4Address": "10.1.2.3"}}}},
@@ -84,6 +85,12 @@ def test_labels_are_read_back(service: Service) -> None:
     assert Container.listed(summary) == Container(
         "abc", 7, "shop", service.name, 1, 3, 12, "running", "10.1.2.3", service.port
     )
+
+
+@pytest.mark.parametrize("labels", [{}, container.labels(RELEASE, WEB, 0), {container.OPERATION: "x"}])
+def test_labels_that_a_dockerfile_sets_prove_nothing(labels: dict[str, str]) -> None:
+    summary = {"Id": "abc", "Names": ["/brave_hopper"], "State": "running", "Labels": labels}
+    assert Container.listed(summary) is None
 
 
 @given(st.sets(st.integers(2, 6).map(lambda last: f"10.1.2.{last}")))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from releaser.engine import Engine, EngineUnreachableError
-from releaser.haproxy import PortInUseError
+from releaser.haproxy import PortInUseError, RouteTakenError
 from releaser.health import ExitedError, UnhealthyError
 from releaser.procfile import ProcfileError
 from releaser.release import Route
@@ -225,6 +225,39 @@ def test_an_app_that_crashes_later_comes_up_again_at_its_own_address(house: Hous
     assert house.get("/exit").status_code == 502
     until(lambda: house.get().status_code == 200)
     assert house.container("cmd").address == before
+
+
+def test_a_program_that_is_not_there_is_named(house: House, build: Callable[[str], str]) -> None:
+    with pytest.raises(ExitedError, match="exited with status 127, .* exec no-such-program failed"):
+        house.deploy(image=build('EXPOSE 8080\nCMD ["no-such-program"]'))
+    assert house.releaser.running(7) == []
+
+
+def test_a_health_check_may_be_left_out(house: House) -> None:
+    house.deploy({"APP_PORT": "9999", "RELEASE_HEALTHCHECK_TIMEOUT": "0"})
+    assert house.said[-3:] == [
+        "cmd: waiting 2 s to see that it keeps running",
+        "cmd: running",
+        "cmd: takes the requests now",
+    ]
+
+
+def test_two_apps_cannot_answer_at_one_host_name(house: House) -> None:
+    house.deploy(app_id=8, app="blog", route=Route(host="blog.example"))
+    with pytest.raises(RouteTakenError, match=r"another app answers at blog\.example"):
+        house.deploy(route=Route(host="blog.example"))
+    assert house.releaser.running(7) == []
+    assert len(house.proxy.routes()[8].targets) == 1
+
+
+def test_an_image_cannot_claim_to_be_another_app(house: House, build: Callable[[str], str]) -> None:
+    house.deploy({"ANSWER": "victim"})
+    image = build('LABEL slipway.app-id=7 slipway.operation=101 slipway.port=8080\nCMD ["python3", "/app.py"]')
+    house.deploy({"ANSWER": "thief"}, app_id=8, app="thief", image=image, route=Route(host="thief.example"))
+    (thief,) = house.releaser.running(8)
+    assert thief.port is None
+    assert len(house.releaser.running(7)) == 1
+    assert house.answer() == "victim"
 
 
 def test_tenants_do_not_reach_each_other(house: House) -> None:
