@@ -39,6 +39,8 @@ class Setting:
     default: str | None
     read: Callable[[str], Any]
     meaning: str
+    computed: bool = False
+    """Whether the default depends on the machine, as its meaning then tells."""
 
     @property
     def option(self) -> str:
@@ -120,13 +122,21 @@ SETTINGS = (
         "opened there.",
     ),
     Setting("ports", "FIRST-LAST", "20000-29999", _ports, "Ports for apps, where there is no domain."),
-    Setting("front_doors", "N", str(os.cpu_count() or 1), _count, "Processes that serve SSH; one per core by default."),
+    Setting(
+        "front_doors",
+        "N",
+        str(os.cpu_count() or 1),
+        _count,
+        "Processes that serve SSH; by default one per core.",
+        computed=True,
+    ),
     Setting(
         "operations",
         "N",
         str(max(2, os.cpu_count() or 1)),
         _count,
         "How many operations run at once, each of another app; by default one per core, but at least two.",
+        computed=True,
     ),
     Setting(
         "drain",

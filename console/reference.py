@@ -1,0 +1,125 @@
+"""The reference pages of `docs/`, written from the grammar and the settings themselves, so that neither goes stale.
+
+`python -m console.reference` writes them; a test holds what is committed against what this module would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from console.grammar import load
+from console.program import program
+from console.settings import SETTINGS, Setting
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+COMMANDS = """\
+# Commands
+
+Every user command works over SSH, without any client, for whoever has a key on the server:
+
+```
+ssh -p 2222 git@HOST COMMAND …
+```
+
+and with the local program, which is the same by another door:
+
+```
+slipway COMMAND … --remote ssh://git@HOST:2222      # or SLIPWAY_REMOTE
+slipway COMMAND … --data /var/lib/slipway           # on the server itself, as its administrator; or SLIPWAY_DATA
+```
+
+Each explains itself with `--help`, and `help` lists them. Exit statuses: 0 done, 1 the operation failed, 2 the
+command's words are off, 3 refused. An app, user or operation that you may not reach is refused like one that does not exist.
+
+Commands that open an operation show its log until it ends, and exit with its outcome. Leaving (Ctrl-C) cancels nothing.
+
+"""
+
+ADMINISTRATION = """\
+# Administration, on the server itself
+
+`slipway users:add` and `slipway keys:add` take `--key FILE.pub` in place of standard input.
+
+"""
+
+SETTINGS_PAGE = """\
+# Settings
+
+Each is an option of `slipway serve` (and of `slipway down`, which has to find the same things) and an environment
+variable; the option wins. `DOCKER_HOST` chooses the engine, as for every Docker client. Credentials of the user who
+runs the server (`~/.docker`) are never used.
+
+| option | variable | default | meaning |
+|---|---|---|---|
+"""
+
+CONFIG_PAGE = """
+# Config variables that steer a deploy
+
+Set per app, with `config:set` or together with a deploy. All others are the app's own.
+
+| variable | meaning |
+|---|---|
+| `APTIBLE_PRIVATE_REGISTRY_USERNAME`, `APTIBLE_PRIVATE_REGISTRY_PASSWORD` | Credentials for pulling, used for every \
+registry that the Dockerfile or the deployed image refers to; containers never get them. |
+| `APTIBLE_PRIVATE_REGISTRY_HOST` | Narrows the credentials to one registry, for example `registry.example.com`. |
+| `SLIPWAY_DOCKERFILE` | Where the Dockerfile is; `Dockerfile` by default. |
+| `SLIPWAY_BUILD_CONTEXT` | The folder that is the build context; the root of the repository by default. |
+| `RELEASE_HEALTHCHECK_TIMEOUT` | Seconds in which a new container has to answer, 0 to 900; 180 by default. |
+| `STRICT_HEALTH_CHECKS` | With `true`, `GET /healthcheck` has to answer 200; otherwise any answer to `GET /` will do. |
+| `PORT` | The port that the app listens on, where its image EXPOSEs none. |
+"""
+
+
+def commands_page() -> str:
+    """Return docs/commands.md."""
+    user = "\n".join(line for name, command in sorted(load().commands.items()) for line in _section(name, command))
+    own = "\n".join(line for name, command in program.commands.items() for line in _section(f"slipway {name}", command))
+    return f"{COMMANDS}{user}\n{ADMINISTRATION}{own}"
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    rows = [
+        f"| `{setting.option} {setting.metavar}` | `{setting.variable}` "
+        f"| {_default(setting)} | {_escaped(setting.meaning)} |"
+        for setting in SETTINGS
+    ]
+    return SETTINGS_PAGE + "\n".join(rows) + "\n" + CONFIG_PAGE
+
+
+def _default(setting: Setting) -> str:
+    return "" if setting.computed or setting.default is None else f"`{setting.default}`"
+
+
+def _section(name: str, command: click.Command) -> Iterator[str]:
+    yield f"## `{name}`\n"
+    context = click.Context(command, info_name=name)
+    yield "```\n" + " ".join([name, *command.collect_usage_pieces(context)]) + "\n```\n"
+    for paragraph in (command.help or "").split("\n\n"):
+        yield " ".join(paragraph.split()) + "\n"
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    settings = {setting.name for setting in SETTINGS}
+    own = [option for option in options if option.name not in settings]
+    shared = [f"`{option.opts[0]}`" for option in options if option.name in settings]
+    if shared:
+        yield f"Takes the [settings](settings.md) {', '.join(shared)}" + (", and:\n" if own else ".\n")
+    if own:
+        yield "| option | meaning |\n|---|---|"
+        for option in own:
+            metavar = f" {option.metavar}" if option.metavar else ""
+            yield f"| `{', '.join(option.opts)}{metavar}` | {_escaped(option.help or '')} |"
+        yield ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    (DOCS / "commands.md").write_text(commands_page())
+    (DOCS / "settings.md").write_text(settings_page())
