@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import cast
 
@@ -56,8 +56,8 @@ def _relay(
     err: Callable[[str], None],
 ) -> Frame:
     """Pass text on as it comes, and return the frame that ends the answer: an exit, or a question for input."""
-    frames = engine_room.command(user, line, stdin)
-    with closing(frames):  # type: ignore[type-var]
+    frames = cast(Generator[Frame], engine_room.command(user, line, stdin))
+    with closing(frames):
         for frame in frames:
             if frame.out:
                 out(frame.out)

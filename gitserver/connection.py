@@ -97,8 +97,8 @@ class Connection(paramiko.ServerInterface):
             sessions = list(self._sessions.values())
         for session in sessions:
             session.client_left()
-        # An orderly end is EOF; of anything else the class and paramiko's words, which never quote what was sent.
-        reason = None if error is None or isinstance(error, EOFError) else f"{type(error).__name__}: {error}"
+        # An orderly end is EOF. Of anything else paramiko may quote what a stranger sent, so not all of it.
+        reason = None if error is None or isinstance(error, EOFError) else f"{type(error).__name__}: {error}"[:200]
         self._log.info("connection.closed", reason=reason)
 
     def _session_ended(self, session: Session) -> None:

@@ -20,6 +20,9 @@ LOGIN_GRACE_SECONDS = 60.0
 DRAIN_IDLE_SECONDS = 3.0
 """How long a connection may be without a session while draining: one that is just being opened gets to it."""
 
+TIDY_SECONDS = 5.0
+"""How long sessions that were cut off may take to tidy up; what they leave, the next push removes."""
+
 SWEEP_SECONDS = 1.0
 """How often connections are looked through for those that ended, or took too long to authenticate."""
 
@@ -106,4 +109,9 @@ class FrontDoor:
             self._sweep()
         for connection in self._connections:
             connection.close("draining took too long")
+        # Sessions that were cut off still tidy up, their quarantines above all.
+        deadline = time.monotonic() + TIDY_SECONDS
+        while self._connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._sweep()
         log.info("front_door.drained")

@@ -43,7 +43,8 @@ class Quarantine:
     @contextmanager
     def store(self) -> Iterator[DiskObjectStore]:
         """Open the quarantine together with the repository's objects behind it."""
-        with closing(DiskObjectStore(str(self.folder), alternates=[str(self._objects)])) as store:
+        opened = DiskObjectStore(str(self.folder), alternates=[str(self._objects)], fsync_object_files=True)
+        with closing(opened) as store:
             try:
                 yield store
             finally:

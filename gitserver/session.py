@@ -80,7 +80,9 @@ class Session:
             self._log.info("session.client_gone")
         except SlipwayError as error:
             status = error.exit_status
-            self._log.info("session.refused" if isinstance(error, RefusedError) else "session.failed", error=str(error))
+            # Its class alone: the engine room's sentences may quote the words of a command.
+            event = "session.refused" if isinstance(error, RefusedError) else "session.failed"
+            self._log.info(event, error=type(error).__name__)
             self._say(str(error))
         except Exception as error:
             # Without the error's own words and values, which may be somebody's secret.

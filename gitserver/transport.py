@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import paramiko
 from paramiko.common import (
@@ -113,8 +113,8 @@ class Transport(_Stock):
         if name.startswith("curve25519") or name in vars(paramiko.Transport)["_kex_info"]
     )
     # RFC 8731 gave libssh's method its name without the domain; the method is the same.
-    _kex_info = {**vars(paramiko.Transport)["_kex_info"], "curve25519-sha256": KexCurve25519}  # noqa: RUF012
-    _channel_handler_table: dict[int, _Handler] = {  # noqa: RUF012
+    _kex_info: ClassVar = {**vars(paramiko.Transport)["_kex_info"], "curve25519-sha256": KexCurve25519}
+    _channel_handler_table: ClassVar[dict[int, _Handler]] = {
         **_STOCK,
         MSG_CHANNEL_REQUEST: _request,
         MSG_CHANNEL_CLOSE: _close,
