@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from dulwich.protocol import pkt_line
 
+from gitserver.quarantine import quarantine
 from hooks.pre_receive import ZERO
 from tests.gitserver.conftest import Door, assert_sound, eventually, server_git
 from tests.gitserver.wire import RawPush, blob, commit, new, pack, push, tree
@@ -138,7 +139,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_pack_leaves_nothing(either_do
     assert either_door.engine_room.pushes == []
 
 
-def test_a_quarantine_whose_front_door_was_killed_goes_with_the_next_push(door: Door) -> None:
+def test_a_push_leaves_the_quarantine_of_another_that_is_under_way(door: Door) -> None:
     raw = RawPush(door, "alice", "shop")
     raw.commands(new("refs/heads/main", FIRST))
     raw.send(WHOLE[:30])
@@ -154,6 +155,21 @@ def test_a_quarantine_whose_front_door_was_killed_goes_with_the_next_push(door: 
     raw.send(WHOLE[30:])
     raw.end()
     assert raw.answer().report == ["unpack ok", "ok refs/heads/main"]
+    assert_sound(door, "shop")
+
+
+def test_a_quarantine_whose_front_door_was_killed_goes_with_the_next_push(door: Door) -> None:
+    raw = RawPush(door, "alice", "shop")
+    raw.commands(new("refs/heads/main", FIRST))
+    raw.send(WHOLE[:30])
+    path = door.engine_room.apps["shop"].path
+    eventually(lambda: bool(list((path / "objects").glob("tmp_objdir-*"))), "no quarantine was made")
+    door.process.kill()
+    door.process.wait()
+    (abandoned,) = (path / "objects").glob("tmp_objdir-*")
+    with quarantine(path) as mine:
+        assert not abandoned.exists()
+        assert mine.folder.exists()
     assert_sound(door, "shop")
 
 
