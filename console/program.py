@@ -19,11 +19,8 @@ import click
 from console import log
 from console.settings import DATA, SETTINGS, Settings, options
 from hooks.engine_room import EngineRoom
-from store import users
 from store.data_folder import DataFolder
-from store.database import Store
 from store.errors import SlipwayError, UsageError
-from store.users import PublicKey
 
 
 class _Program(click.Group):
@@ -64,21 +61,9 @@ def program() -> None:
 )
 def init(data: DataFolder, admin_key: Any, admin_name: str) -> None:
     """Prepare a data folder, once: records, keys, and a first administrator."""
-    key = PublicKey.parse(admin_key.read())
-    store = Store.create(data)
-    with store.write() as connection:
-        if not users.everybody(connection):
-            user = users.add(connection, admin_name, admin=True)
-            users.add_key(connection, user, key)
-            click.echo(f"Prepared {data.root}; {admin_name} is its administrator, with {key.fingerprint}.")
-        elif users.by_key(connection, key.key):
-            click.echo(f"{data.root} is prepared already.")
-        else:
-            raise UsageError(
-                f"{data.root} is prepared already, for another key; add users with: "
-                f"slipway users:add NAME --data {data.root} < FILE.pub"
-            )
-    store.close()
+    from console.preparation import prepare  # the records, which a front door's process has no use for
+
+    click.echo(prepare(data, admin_key.read(), admin_name))
 
 
 @program.command()

@@ -16,7 +16,7 @@ import click
 
 from store.data_folder import DataFolder
 from store.errors import UsageError
-from store.users import check_handle
+from store.handles import check_handle
 
 
 @dataclass(frozen=True)

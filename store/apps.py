@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, select
 
 from store import users
 from store.errors import RefusedError, SlipwayError
+from store.handles import check_handle
 from store.tables import apps, environments
 from store.users import User
 
@@ -52,7 +53,7 @@ def create(
     program holds a port. Raises AppError if the name is taken or no port is left, NoSuchAppError's like for an
     environment that the user is no member of.
     """
-    users.check_handle(handle, "an app's name")
+    check_handle(handle, "an app's name")
     mine = users.environments_of(connection, user)
     environment_id = user.environment_id
     if environment is not None:

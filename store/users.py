@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from store.errors import SlipwayError, UsageError
+from store.handles import check_handle
 from store.tables import environments, keys, memberships, users
 
 KEY_TYPES = (
@@ -27,8 +27,6 @@ KEY_TYPES = (
 
 RSA_BITS = 2048
 """Shortest RSA modulus taken, the least that NIST SP 800-131A allows for signatures."""
-
-_HANDLE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class UserError(SlipwayError):
@@ -106,13 +104,6 @@ def _fields(blob: bytes) -> list[bytes]:
             raise struct.error
         fields.append(blob[position - length : position])
     return fields
-
-
-def check_handle(handle: str, what: str) -> str:
-    """Return `handle` if it can name `what` and be a DNS label (RFC 1035, section 2.3.1); raises UsageError."""
-    if not _HANDLE.fullmatch(handle):
-        raise UsageError(f"{handle[:80]!r} cannot be {what}; use up to 63 lower-case letters, digits and inner hyphens")
-    return handle
 
 
 def add(connection: Connection, name: str, *, admin: bool = False, environment_handles: Iterable[str] = ()) -> User:

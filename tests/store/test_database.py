@@ -38,9 +38,13 @@ def test_committed_means_on_disk_and_others_wait(store: Store) -> None:
 
 
 def test_a_transaction_that_raises_leaves_nothing(store: Store) -> None:
-    with pytest.raises(KeyError), store.write() as connection:
-        users.add(connection, "bob")
-        raise KeyError
+    def add_and_fail() -> None:
+        with store.write() as connection:
+            users.add(connection, "bob")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        add_and_fail()
     with store.read() as connection:
         assert users.everybody(connection) == []
 

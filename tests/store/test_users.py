@@ -10,6 +10,7 @@ from store import apps, users
 from store.data_folder import DataFolder
 from store.database import Store
 from store.errors import RefusedError, UsageError
+from store.handles import check_handle
 from store.users import PublicKey
 
 
@@ -62,7 +63,7 @@ def test_any_text_is_a_key_or_refused_in_a_sentence(text: str) -> None:
 )
 def test_a_handle_that_is_no_dns_label_is_refused(handle: str) -> None:
     with pytest.raises(UsageError, match="lower-case letters"):
-        users.check_handle(handle, "an app's name")
+        check_handle(handle, "an app's name")
 
 
 def test_tenants_reach_their_own_apps_and_get_one_refusal_for_all_others(tmp_path: Path) -> None:
