@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ from store.errors import CancelledError, SlipwayError
 
 MOST_AT_ONCE = 8
 """Registries' answers that are waited for at the same time."""
+LONGEST_WAIT_SECONDS = 60.0
+"""For all of them together. Time-outs of single reads do not end an answer that comes byte by byte."""
 LOOK_SECONDS = 0.02
 """How often a wait for registries looks for a cancellation."""
 
@@ -54,16 +58,25 @@ def ask_all(
     wanted = list(dict.fromkeys(references))
     if not wanted:
         return {}
-    pool = concurrent.futures.ThreadPoolExecutor(min(MOST_AT_ONCE, len(wanted)), "registry")
-    try:
-        answers = [pool.submit(registry.ask, each, credentials.for_host(each.host)) for each in wanted]
+    until = time.monotonic() + LONGEST_WAIT_SECONDS
+    with ExitStack() as stack:
+        pool = concurrent.futures.ThreadPoolExecutor(min(MOST_AT_ONCE, len(wanted)), "registry")
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        answers = []
+        for each in wanted:
+            registry_session = stack.enter_context(registry.session(each))
+            # Whoever cancelled does not wait for a silent registry, and its thread does not either.
+            stack.callback(registry_session.interrupt)
+            answers.append(pool.submit(registry.ask, each, credentials.for_host(each.host), registry_session))
         while concurrent.futures.wait(answers, LOOK_SECONDS).not_done:
             if cancelled.is_set():
                 raise CancelledError("cancelled")
+            if time.monotonic() > until:
+                raise registry.RegistryUnreachableError(
+                    f"The registry {next(e.host for e, a in zip(wanted, answers, strict=True) if not a.done())} takes "
+                    f"longer than {LONGEST_WAIT_SECONDS:.0f} seconds to answer; try again later."
+                )
         permissions = {each: answer.result() for each, answer in zip(wanted, answers, strict=True)}
-    finally:
-        # Whoever cancelled does not wait for a silent registry; its threads end by their own time-outs.
-        pool.shutdown(wait=False, cancel_futures=True)
     for host in sorted({each.host for each, permission in permissions.items() if permission.credentials_refused}):
         say(f"{host} refuses the app's registry credentials; what is used of it is public, so it is pulled without\n")
     return permissions
@@ -98,7 +111,7 @@ def pull(
         inspection = client.image(exact)
     except (APIError, ValueError) as error:
         said = error.explanation if isinstance(error, APIError) else str(error)
-        raise PullFailedError(f"The engine could not pull {reference}: {said}") from None
+        raise PullFailedError(f"The engine could not pull {reference}: {output.one_line(str(said))}.") from None
     return Base(inspection["Id"], inspection)
 
 

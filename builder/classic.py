@@ -15,7 +15,7 @@ from docker.errors import APIError, DockerException
 from builder import context
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
-from builder.output import Lines, unpainted
+from builder.output import Lines, one_line, unpainted
 from builder.plan import BuildFailedError, Plan
 
 NEWER_FLAGS = {
@@ -74,7 +74,7 @@ class ClassicBuilder:
             use_config_proxy=False,
             decode=True,
         )
-        lines = Lines(say)
+        lines, error_lines = Lines(say), Lines(say)
         step, image = 0, ""
         try:
             cached = False
@@ -90,12 +90,16 @@ class ClassicBuilder:
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
                 if _BUILDERS_OWN.match(text):
+                    error_lines.end()
                     lines.end()
-                lines.add(unpainted(text))
+                plain = unpainted(text)
+                # Two streams of a program arrive in turns, so each has its own unfinished line.
+                (lines if plain == text else error_lines).add(plain)
                 image = message.get("aux", {}).get("ID", image)
         except APIError as error:
             raise _failure(plan, 0, str(error.explanation)) from None
         finally:
+            error_lines.end()
             lines.end()
         if not image:
             raise BuildFailedError("The engine ended the build without an image and without an error; try again.")
@@ -144,14 +148,14 @@ def _named(text: str, plan: Plan) -> str:
 
 
 def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | DockerfileError:
-    said = " ".join(_named(message, plan).split()).removesuffix(".")
+    said = one_line(_named(message, plan))
     if syntax := _PARSE_ERROR.fullmatch(said):
         return DockerfileError(int(syntax[1]), syntax[2])
     # The labels are one instruction more than the Dockerfile has.
     if not 0 < step <= len(plan.dockerfile.instructions):
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
     instruction = plan.dockerfile.instructions[step - 1]
-    quote = " ".join(instruction.text.split())
+    quote = one_line(instruction.text)
     quote = quote if len(quote) <= LONGEST_QUOTE else quote[: LONGEST_QUOTE - 1] + "…"
     status = _EXIT_STATUS.search(said)
     why = f"ended with exit status {status[1]}" if status else f"failed: {said}"

@@ -14,6 +14,7 @@ from builder import dockerignore
 from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerignore import Dockerignore
 from builder.source import CommitTree, Entry
+from store.errors import SlipwayError
 from store.secret import Secret
 
 TIME_STAMP = 946_684_800
@@ -26,10 +27,25 @@ PIECE = 256 << 10
 MOST_NAMED = 5
 """Submodules or Git LFS files that a warning names, before it only counts them."""
 
+MOST_ENTRIES = 250_000
+LONGEST_PATH = 4096
+"""Bytes: Linux's PATH_MAX, so a longer one could not be unpacked."""
+LARGEST = 16 << 30
+"""Bytes of the whole stream."""
+
 _BLOCK = 512
+_SHORT = 100
+"""Bytes of a name in a plain header (POSIX.1-2001, "ustar Interchange Format")."""
+_ELEVEN_OCTAL_DIGITS = 8**11
+_USTAR = b"ustar\x0000".ljust(72, b"\0") + b"0000000\0" * 2 + bytes(167)
+"""From the magic number to the end of the block: no owners' names, no device, no prefix."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LONGEST_POINTER = 1024
 """Bytes; the Git LFS specification says that a pointer file is smaller."""
+
+
+class ContextError(SlipwayError):
+    """The commit's tree cannot be a build context."""
 
 
 def config_file(config: Mapping[str, Secret]) -> bytes:
@@ -46,7 +62,7 @@ def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Ca
 
     `extra` are files at the context's root that take the place of the tree's own; the one called DOCKERFILE is the
     engine's alone. What cannot be in a context, submodules and files in Git LFS, is told through `say`. Raises
-    SourceError, DockerignoreError; memory stays bounded by the largest file.
+    SourceError, DockerignoreError, ContextError; memory stays bounded by the largest file.
     """
     own_rules = tree.file(f"{folder}/{dockerignore.NAME}")
     files = dict(extra)
@@ -54,10 +70,15 @@ def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Ca
     rules = dockerignore.parse(own_rules or b"")
     missing = _Missing()
     pending: list[bytes] = []
-    size = 0
+    size = total = 0
     for piece in _members(tree, tree.folder(folder), rules, files, missing):
         pending.append(piece)
         size += len(piece)
+        total += len(piece)
+        if total > LARGEST:
+            raise ContextError(
+                f"The build context is larger than {LARGEST >> 30} GiB; leave folders out with .dockerignore"
+            )
         if size >= PIECE:
             yield b"".join(pending)
             pending, size = [], 0
@@ -105,7 +126,7 @@ def _members(
 ) -> Iterator[bytes]:
     for name, content in sorted(files.items()):
         yield from _file(name.encode(), 0o644, content)
-    for entry in _walk(tree, root, b"", rules, {name.encode() for name in files}):
+    for entry in _walk(tree, root, rules, {name.encode() for name in files}):
         if entry.is_folder:
             yield _header(entry.path, tarfile.DIRTYPE, 0o755)
         elif entry.is_submodule:
@@ -119,16 +140,30 @@ def _members(
             yield from _file(entry.path, 0o755 if entry.mode & 0o100 else 0o644, content)
 
 
-def _walk(tree: CommitTree, folder: bytes, path: bytes, rules: Dockerignore, replaced: set[bytes]) -> Iterator[Entry]:
+def _walk(tree: CommitTree, root: bytes, rules: Dockerignore, replaced: set[bytes]) -> Iterator[Entry]:
     """Yield what `.dockerignore` leaves in, folders before what is in them."""
-    for entry in tree.children(folder, path):
+    waiting = [(tree.children(root, b""), rules.root)]
+    seen = 0
+    while waiting:
+        entries, folder = waiting[-1]
+        entry = next(entries, None)
+        if entry is None:
+            waiting.pop()
+            continue
+        seen += 1
+        # A few small trees that name each other many times unfold to more files than any disk can hold.
+        if seen > MOST_ENTRIES or len(entry.path) > LONGEST_PATH:
+            raise ContextError(
+                f"The build context has more than {MOST_ENTRIES} entries, or a path of more than {LONGEST_PATH} bytes; "
+                "leave folders out with .dockerignore"
+            )
         if entry.path in replaced:
             continue
-        ignored = rules.ignores(entry.path.decode("utf-8", "surrogateescape"))
-        if not ignored:
+        verdict = rules.judge(entry.path.decode("utf-8", "surrogateescape"), folder)
+        if not verdict.ignored:
             yield entry
-        if entry.is_folder and (not ignored or rules.has_exceptions):
-            yield from _walk(tree, entry.object, entry.path, rules, replaced)
+        if entry.is_folder and (not verdict.ignored or rules.has_exceptions):
+            waiting.append((tree.children(entry.object, entry.path), verdict))
 
 
 def _file(path: bytes, mode: int, content: bytes) -> Iterator[bytes]:
@@ -138,6 +173,20 @@ def _file(path: bytes, mode: int, content: bytes) -> Iterator[bytes]:
 
 
 def _header(path: bytes, kind: bytes, mode: int, *, size: int = 0, link: bytes = b"") -> bytes:
+    if len(path) <= _SHORT and len(link) <= _SHORT and size < _ELEVEN_OCTAL_DIGITS:
+        # The same bytes as below, in a tenth of the time, which counts with tens of thousands of files.
+        start = b"%b%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+            path,
+            bytes(_SHORT - len(path)),
+            mode,
+            0,
+            0,
+            size,
+            TIME_STAMP,
+        )
+        end = kind + link + bytes(_SHORT - len(link)) + _USTAR
+        checksum = sum(start) + sum(end) + 8 * ord(" ")
+        return start + b"%06o\0 " % checksum + end
     member = tarfile.TarInfo(path.decode("utf-8", "surrogateescape"))
     member.type, member.mode, member.size, member.mtime = kind, mode, size, TIME_STAMP
     member.linkname = link.decode("utf-8", "surrogateescape")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from store.errors import SlipwayError
 
@@ -20,6 +21,15 @@ class DockerignoreError(SlipwayError):
     """A pattern that cannot be read."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the rules say about one path."""
+
+    ignored: bool
+    matched: tuple[bool, ...]
+    """By pattern, whether it matches the path or a folder above it."""
+
+
 class Dockerignore:
     """The patterns of one `.dockerignore`."""
 
@@ -27,16 +37,20 @@ class Dockerignore:
         self._patterns = list(patterns)
         self.has_exceptions = any(excepts for excepts, _ in patterns)
         """Whether a path below an ignored folder may be in the context all the same."""
+        self.root = Verdict(ignored=False, matched=(False,) * len(self._patterns))
+        """The verdict on the context itself, which no pattern matches."""
 
-    def ignores(self, path: str) -> bool:
-        """Tell whether a path, relative to the context and separated by `/`, is left out."""
-        parts = path.split("/")
-        paths = ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    def judge(self, path: str, folder: Verdict) -> Verdict:
+        """Return the verdict on a path, relative to the context and separated by `/`, from that on its folder."""
+        matched = tuple(
+            above or bool(pattern.fullmatch(path))
+            for above, (_, pattern) in zip(folder.matched, self._patterns, strict=True)
+        )
         ignored = False
-        for excepts, pattern in self._patterns:
-            if ignored == excepts and any(pattern.fullmatch(each) for each in paths):
+        for matches, (excepts, _) in zip(matched, self._patterns, strict=True):
+            if matches:
                 ignored = not excepts
-        return ignored
+        return Verdict(ignored, matched)
 
 
 def parse(content: bytes) -> Dockerignore:

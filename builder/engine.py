@@ -8,20 +8,22 @@ which can be interrupted at any moment: the request is closed, and the engine th
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import requests
 from docker import APIClient
 from docker.auth import AuthConfig
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 from docker.utils.proxy import ProxyConfig
+from urllib3.exceptions import HTTPError
 
+from builder.interruption import InterruptibleSession
+from builder.output import one_line
 from store.errors import CancelledError, SlipwayError
 
 NOBODY = "nobody.invalid"
@@ -36,15 +38,18 @@ class EngineUnreachableError(SlipwayError):
     """The Docker engine does not answer."""
 
 
+class EngineError(SlipwayError):
+    """The Docker engine answers with an error that is none of what was asked."""
+
+
 class TimeLimitError(SlipwayError):
     """The operation took longer than it may."""
 
 
-class IsolatedClient(APIClient):
+class IsolatedClient(InterruptibleSession, APIClient):
     """The SDK's client without anything of the server user's own Docker configuration."""
 
     def __init__(self, address: str | None) -> None:
-        self._connections: list[Any] = []
         environment = dict(os.environ) | ({"DOCKER_HOST": address} if address else {})
         super().__init__(version="auto", timeout=ANSWER_SECONDS, **kwargs_from_env(environment))
         self.trust_env = False
@@ -52,36 +57,11 @@ class IsolatedClient(APIClient):
         self._proxy_configs = ProxyConfig()
         self._auth_configs = AuthConfig({"auths": {NOBODY: {}}})
 
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Send a request, remembering its connection so that another thread can close it."""
-        adapter: Any = self.get_adapter(request.url or "")
-        how = {name: options.get(name) for name in ("verify", "proxies", "cert")}
-        self._remember_connections(adapter.get_connection_with_tls_context(request, **how))
-        return super().send(request, **options)
-
-    def _remember_connections(self, pool: Any) -> None:
-        connect = pool._new_conn
-        if not hasattr(connect, "__self__"):
-            return  # done before: what stands there now is not the pool's own method any more
-
-        def remembered() -> Any:
-            connection = connect()
-            self._connections.append(connection)
-            return connection
-
-        pool._new_conn = remembered
-
     def image(self, name: str) -> dict[str, Any]:
         """Return what the engine knows of an image (`GET /images/NAME/json`). Raises docker.errors.NotFound."""
         inspect: Any = self.inspect_image
         found: dict[str, Any] = inspect(name)
         return found
-
-    def interrupt(self) -> None:
-        """Close every connection under the feet of whoever is reading or writing."""
-        for connection in list(self._connections):
-            with suppress(OSError, AttributeError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -89,7 +69,7 @@ def session(address: str | None, cancelled: threading.Event, deadline: float | N
     """Yield a client whose requests end as soon as `cancelled` is set or `deadline` (time.monotonic()) has passed.
 
     Raises CancelledError or TimeLimitError then, whatever the interrupted call itself raised, and
-    EngineUnreachableError when the engine cannot be reached or goes away.
+    EngineUnreachableError when the engine cannot be reached or goes away, EngineError for what else it says.
     """
     if cancelled.is_set():
         raise CancelledError("cancelled")
@@ -106,7 +86,10 @@ def session(address: str | None, cancelled: threading.Event, deadline: float | N
         raise
     except Exception as error:
         _raise_if_interrupted(cancelled, late)
-        if isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+        if isinstance(error, DockerException):
+            said = error.explanation if isinstance(error, APIError) else error
+            raise EngineError(f"The Docker engine answers with an error: {one_line(str(said))}.") from None
+        if isinstance(error, (requests.RequestException, HTTPError)):
             raise _unreachable(address) from None
         raise
     finally:
@@ -126,8 +109,8 @@ def _watch(
         if deadline is not None and time.monotonic() >= deadline:
             late.set()
         if cancelled.is_set() or late.is_set():
-            # Again and again: a connection may just have been in the making.
             client.interrupt()
+            return
 
 
 def _raise_if_interrupted(cancelled: threading.Event, late: threading.Event) -> None:

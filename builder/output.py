@@ -6,7 +6,6 @@ the builder's own output, states of layers many times a second, and at the end a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -46,6 +45,12 @@ def unpainted(text: str) -> str:
     return text.removeprefix(start).removesuffix(end) if text.startswith(start) else text
 
 
+def one_line(text: str) -> str:
+    """Return somebody else's words for the inside of a sentence: one line, nothing that a terminal would act on."""
+    words = " ".join(text.split()).removesuffix(".")
+    return "".join(character if character.isprintable() else "?" for character in words)
+
+
 def pull_lines(messages: Iterator[Mapping[str, Any]]) -> Iterator[str]:
     """Yield one line per layer of a pull, when the layer is there. Raises ValueError with the engine's error."""
     for message in messages:
@@ -57,4 +62,4 @@ def pull_lines(messages: Iterator[Mapping[str, Any]]) -> Iterator[str]:
 
 def _as_seen(line: str) -> str:
     """Return a line as a terminal would leave it: a progress bar rewrites its line with carriage returns."""
-    return re.sub(r".*\r(?=.)", "", line.rstrip("\r"))
+    return line.rstrip("\r").rpartition("\r")[2]

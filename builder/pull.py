@@ -81,7 +81,7 @@ def _file(client: IsolatedClient, container: str, path: str) -> str | None:
     except NotFound:
         return None
     try:
-        with tarfile.open(fileobj=io.BytesIO(_limited(pieces, path))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(_limited(client, pieces, path))) as archive:
             member = archive.next()
             content = archive.extractfile(member) if member and member.isreg() else None
             if content is None:
@@ -91,10 +91,12 @@ def _file(client: IsolatedClient, container: str, path: str) -> str | None:
         raise ImageFileError(f"{path} in the image is not UTF-8 text") from None
 
 
-def _limited(pieces: Iterator[bytes], path: str) -> bytes:
+def _limited(client: IsolatedClient, pieces: Iterator[bytes], path: str) -> bytes:
     read = b""
     for piece in pieces:
         read += piece
         if len(read) > LONGEST_FILE:
+            # The engine keeps the container from being removed for as long as somebody may read on.
+            client.interrupt()
             raise ImageFileError(f"{path} in the image is larger than {LONGEST_FILE >> 10} KiB")
     return read

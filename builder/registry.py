@@ -13,8 +13,6 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from requests.auth import HTTPBasicAuth
 from requests.utils import get_environ_proxies
 
 from builder.credentials import PASSWORD, REMEDY, USERNAME, Credentials
+from builder.interruption import InterruptibleSession
 from builder.reference import DOCKER_HUB, DOCKER_HUB_REGISTRY, Reference
 from store.errors import SlipwayError
 
@@ -85,31 +84,32 @@ class Permission:
     """The app's credentials were refused, and the image is public."""
 
 
-def ask(reference: Reference, credentials: Credentials | None) -> Permission:
+def ask(reference: Reference, credentials: Credentials | None, session: requests.Session) -> Permission:
     """Ask a reference's registry for its manifest, with `credentials` first where there are some, then without.
+
+    `session` is one made by `session` for this reference.
 
     Raises RegistryError: one of its classes for each reason why the image cannot be used.
     """
-    with _session(reference) as session:
-        registry = _Registry(session, reference)
-        if credentials is None:
-            try:
-                return Permission(registry.digest(None), None)
-            except _DeniedError:
-                raise CredentialsMissingError(
-                    f"{reference.host} does not give {reference} without credentials, and none are set for it. {REMEDY}"
-                ) from None
+    registry = _Registry(session, reference)
+    if credentials is None:
         try:
-            return Permission(registry.digest(credentials), credentials)
+            return Permission(registry.digest(None), None)
         except _DeniedError:
-            pass
-        try:
-            return Permission(registry.digest(None), None, credentials_refused=True)
-        except (_DeniedError, ImageNotFoundError):
-            raise CredentialsRefusedError(
-                f"{reference.host} refuses {reference} to the user in {USERNAME}: the password in {PASSWORD} is wrong "
-                f"or has expired, or this user may not pull the image, or there is no such image. {REMEDY}"
+            raise CredentialsMissingError(
+                f"{reference.host} does not give {reference} without credentials, and none are set for it. {REMEDY}"
             ) from None
+    try:
+        return Permission(registry.digest(credentials), credentials)
+    except _DeniedError:
+        pass
+    try:
+        return Permission(registry.digest(None), None, credentials_refused=True)
+    except (_DeniedError, ImageNotFoundError):
+        raise CredentialsRefusedError(
+            f"{reference.host} refuses {reference} to the user in {USERNAME}: the password in {PASSWORD} is wrong "
+            f"or has expired, or this user may not pull the image, or there is no such image. {REMEDY}"
+        ) from None
 
 
 class _Registry:
@@ -287,7 +287,7 @@ class _TlsAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, ssl_context=self._context, **options)
 
 
-class _Session(requests.Session):
+class _Session(InterruptibleSession):
     """A session whose requests never wait for ever."""
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
@@ -295,15 +295,15 @@ class _Session(requests.Session):
         return super().request(*arguments, **options)
 
 
-@contextmanager
-def _session(reference: Reference) -> Iterator[requests.Session]:
-    with _Session() as session:
-        session.trust_env = False
-        if is_loopback(reference.host):
-            session.verify = False
-        else:
-            context = ssl.create_default_context()
-            for authority in sorted((CERTIFICATES / reference.host).glob("*.crt")):
-                context.load_verify_locations(authority)
-            session.mount("https://", _TlsAdapter(context))
-        yield session
+def session(reference: Reference) -> InterruptibleSession:
+    """Return a session, to be closed, that trusts for this reference's registry whom the engine trusts."""
+    made = _Session()
+    made.trust_env = False
+    if is_loopback(reference.host):
+        made.verify = False
+    else:
+        context = ssl.create_default_context()
+        for authority in sorted((CERTIFICATES / reference.host).glob("*.crt")):
+            context.load_verify_locations(authority)
+        made.mount("https://", _TlsAdapter(context))
+    return made

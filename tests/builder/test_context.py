@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from dulwich.objects import Blob, Commit, Tree
+from dulwich.objects import Blob, Commit, ObjectID, Tree
 from dulwich.repo import Repo
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,35 +23,55 @@ from store.secret import Secret
 def commit(folder: Path, entries: Mapping[bytes, tuple[int, bytes]]) -> Source:
     """Write a commit with one flat tree, whatever its names are."""
     folder.mkdir(exist_ok=True)
-    with Repo.init_bare(str(folder)) if not (folder / "HEAD").exists() else Repo(str(folder)) as repository:
+    with Repo.init_bare(str(folder)) as repository:
         tree = Tree()
         for name, (mode, content) in entries.items():
             blob = Blob.from_string(content)
             repository.object_store.add_object(blob)
             tree.add(name, mode, blob.id)
         repository.object_store.add_object(tree)
-        made = Commit()
-        made.tree = tree.id
-        made.author = made.committer = b"Ada <ada@example.com>"
-        made.author_time = made.commit_time = made.author_timezone = made.commit_timezone = 0
-        made.message = b"x"
-        repository.object_store.add_object(made)
-        return Source(folder, made.id.decode())
+        return commit_of(repository, folder, tree.id)
+
+
+def commit_of(repository: Repo, folder: Path, tree: ObjectID) -> Source:
+    made = Commit()
+    made.tree = tree
+    made.author = made.committer = b"Ada <ada@example.com>"
+    made.author_time = made.commit_time = made.author_timezone = made.commit_timezone = 0
+    made.message = b"x"
+    repository.object_store.add_object(made)
+    return Source(folder, made.id.decode())
+
+
+def nested(folder: Path, depth: int, names: bytes) -> Source:
+    """Write a commit of `depth` trees, each naming the next one by every letter of `names`."""
+    with Repo.init_bare(str(folder)) as repository:
+        below = Blob.from_string(b"")
+        repository.object_store.add_object(below)
+        mode, object_id = 0o100644, below.id
+        for _ in range(depth):
+            tree = Tree()
+            for name in names:
+                tree.add(bytes([name]), mode, object_id)
+            repository.object_store.add_object(tree)
+            mode, object_id = 0o040000, tree.id
+        return commit_of(repository, folder, object_id)
 
 
 def members(source: Source, extra: Mapping[str, bytes] | None = None) -> list[tuple[tarfile.TarInfo, bytes | None]]:
     with open_tree(source) as tree:
         stream = b"".join(context.stream(tree, ".", extra=extra or {}, say=lambda _: None))
     with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as archive:
-        read = (archive.extractfile(member) if member.isreg() else None for member in archive.getmembers())
-        return [(member, file and file.read()) for member, file in zip(archive.getmembers(), read, strict=True)]
+        found: list[tuple[tarfile.TarInfo, bytes | None]] = []
+        for member in archive.getmembers():
+            file = archive.extractfile(member) if member.isreg() else None
+            found.append((member, file.read() if file else None))
+        return found
 
 
 names = st.one_of(
     st.text(alphabet="abcäπ .-_", min_size=1, max_size=120).map(str.encode), st.binary(min_size=1, max_size=10)
-).filter(
-    lambda name: not {0, 47} & set(name) and name not in (b".", b"..", b".dockerignore") and name.lower() != b".git"
-)
+).filter(lambda name: not {0, 47} & set(name) and name.lower() not in (b".", b"..", b".git", b".dockerignore"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,3 +133,17 @@ def test_memory_is_bounded_by_the_largest_file(tmp_path: Path) -> None:
         sizes = [len(piece) for piece in pieces]
     assert sum(sizes) > 4_000_000
     assert max(sizes) < context.PIECE + 110_000
+
+
+def test_a_bomb_of_trees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty trees, each naming the next one ten times, unfold to more files than any disk can hold."""
+    monkeypatch.setattr(context, "MOST_ENTRIES", 5_000)
+    with open_tree(nested(tmp_path, 20, b"abcdefghij")) as tree, pytest.raises(context.ContextError, match="entries"):
+        for _ in context.stream(tree, ".", extra={}, say=lambda _: None):
+            pass
+
+
+def test_a_tree_is_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
+    with open_tree(nested(tmp_path, 3000, b"d")) as tree, pytest.raises(context.ContextError, match="4096 bytes"):
+        for _ in context.stream(tree, ".", extra={}, say=lambda _: None):
+            pass

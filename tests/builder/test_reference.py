@@ -42,9 +42,10 @@ def test_short_forms_are_docker_s(written: str, meant: str) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "", ":", "@", "/", "a//b", "/a", "a/", "A", "Team/app", "a:", "a:b:c", "a b", "a@sha256:12", "a@sha256:" + "A" * 64,
-        "http://example.com/a", "example.com:0/a", "example.com:70000/a", "-x.com/a", "..", "../a", "example.com/../a",
-        "a:" + "x" * 129, "example.com/" + "a" * 260, "a\n", "ä", "$X", DIGEST, DIGEST[7:], "[::1]:5000/a",
+        "", ":", "@", "/", "a//b", "/a", "a/", "A", "Team/app", "a:", "a:b:c", "a b", "a@sha256:12",
+        "a@sha256:" + "A" * 64, "http://example.com/a", "example.com:0/a", "example.com:70000/a", "-x.com/a",
+        "..", "../a", "example.com/../a", "a:" + "x" * 129, "example.com/" + "a" * 260,
+        "a\n", "ä", "$X", DIGEST, DIGEST[7:], "[::1]:5000/a",
     ],
 )  # fmt: skip
 def test_what_is_no_reference_is_refused(written: str) -> None:

@@ -9,24 +9,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from builder import reference
-from builder.credentials import PASSWORD, Credentials
+from builder import bases, reference, registry
+from builder.credentials import PASSWORD, Credentials, RegistryCredentials
 from builder.registry import (
     LONGEST_ANSWER,
     MOST_REDIRECTS,
     CredentialsMissingError,
     CredentialsRefusedError,
     ImageNotFoundError,
+    Permission,
     RegistryUnreachableError,
-    ask,
     is_loopback,
 )
 from demo.registry import Registry
+from store.errors import CancelledError
 from store.secret import Secret
 from tests.builder.conftest import Log, Workbench
 from tests.builder.token_registry import TokenRegistry
 
 WRONG = Credentials(Secret("nobody"), Secret("expired"))
+
+
+def ask(image: reference.Reference, credentials: Credentials | None) -> Permission:
+    with registry.session(image) as session:
+        return registry.ask(image, credentials, session)
 
 
 def of(owner: Registry) -> Credentials:
@@ -182,6 +188,39 @@ class TestHostileRegistries:
         header = {"WWW-Authenticate": challenge}
         with hostile(lambda it: it.say(401, header)) as (host, _), pytest.raises(RegistryUnreachableError):
             ask(reference.parse(f"{host}/x"), WRONG)
+
+    def test_an_answer_byte_by_byte_does_not_outlive_a_cancellation(self) -> None:
+        asked, released = threading.Event(), threading.Event()
+
+        def answer(it: Hostile) -> None:
+            asked.set()
+            while not released.wait(0.01):
+                it.wfile.write(b"x")
+                it.wfile.flush()
+
+        cancelled = threading.Event()
+        outcome: list[BaseException] = []
+
+        def run(host: str) -> None:
+            try:
+                bases.ask_all([reference.parse(f"{host}/x")], RegistryCredentials(), print, cancelled)
+            except CancelledError as error:
+                outcome.append(error)
+
+        with hostile(answer) as (host, _):
+            asking = threading.Thread(target=run, args=(host,))
+            asking.start()
+            try:
+                assert asked.wait(10)
+                cancelled.set()
+                asking.join(10)
+                assert [str(error) for error in outcome] == ["cancelled"]
+                for thread in threading.enumerate():
+                    if thread.name.startswith("registry"):
+                        thread.join(10)
+                        assert not thread.is_alive(), "no thread goes on reading"
+            finally:
+                released.set()
 
     @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "a\\nb"}', b"\xff"])
     def test_a_token_that_makes_no_sense(self, body: bytes) -> None:
