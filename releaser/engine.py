@@ -110,24 +110,15 @@ class Engine:
     def network(self, instance: str) -> Network:
         """Return the instance's network, made where there is none yet."""
         with self._asking("set up the apps' network"), _placing:
-            found = self._networks(instance)
-            if not found:
+            name, labels = network.name(instance), network.labels(instance)
+            if name not in self._networks(instance).values():
                 # The engine knows which of its subnets are free, but grants fixed addresses only on a subnet that was
-                # asked for: so let it choose one, and ask for that.
-                draft = self._client.create_network(
-                    network.name(instance), network.DRIVER, labels=network.labels(instance)
-                )
-                pool = self._client.inspect_network(draft["Id"])["IPAM"]["Config"]
-                self._client.remove_network(draft["Id"])
-                self._client.create_network(
-                    network.name(instance),
-                    network.DRIVER,
-                    options=dict(network.OPTIONS),
-                    ipam={"Driver": "default", "Config": pool},
-                    labels=network.labels(instance),
-                )
-                found = self._networks(instance)
-            return Network.inspected(self._client.inspect_network(found[0]))
+                # asked for: so let it choose one, and ask for that. The draft's name keeps it from ever being used.
+                draft = self._client.create_network(f"{name}-draft", network.DRIVER, labels=labels)["Id"]
+                pool = {"Driver": "default", "Config": self._client.inspect_network(draft)["IPAM"]["Config"]}
+                self._client.remove_network(draft)
+                self._client.create_network(name, network.DRIVER, options=network.OPTIONS, ipam=pool, labels=labels)
+            return Network.inspected(self._client.inspect_network(name))
 
     def remove_network(self, instance: str) -> None:
         """Remove the instance's network, if it is there. No container may be on it any more."""
@@ -135,9 +126,10 @@ class Engine:
             for identifier in self._networks(instance):
                 self._client.remove_network(identifier)
 
-    def _networks(self, instance: str) -> list[str]:
+    def _networks(self, instance: str) -> dict[str, str]:
+        """Return the names of the instance's networks by their ids."""
         label = f"{container.INSTANCE}={instance}"
-        return [found["Id"] for found in self._client.networks(filters={"label": label})]
+        return {found["Id"]: found["Name"] for found in self._client.networks(filters={"label": label})}
 
     def containers(self, instance: str, app_id: int | None = None) -> list[Container]:
         """Return the instance's containers, of one app or of all, whatever their state."""

@@ -29,9 +29,12 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
     Raises SlipwayError where nothing can be done at all: the engine or the proxy is out of reach.
     """
     found = engine.containers(instance)
+    operations = {release.app_id: release.operation for release in current}
+    leftover = [each for each in found if operations.get(each.app_id) != each.operation]
+    # First, since two generations of a worker or a clock must not overlap.
+    _remove(engine, (container for container in leftover if container.port is None))
     wrong: dict[int, SlipwayError] = {}
     routes: dict[int, tuple[Route, list[Target]]] = {}
-    leftover = {container.id: container for container in found}
     for release in current:
         ours = [each for each in found if each.app_id == release.app_id and each.operation == release.operation]
         try:
@@ -40,15 +43,13 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
             wrong[release.app_id] = error
             _log.warning("a release could not be restored", app=release.app, error=str(error))
             running = [container for container in ours if container.running]
-        for container in ours:
-            leftover.pop(container.id)
         targets = [Target(each.address, each.port) for each in running if each.port is not None]
         if targets:
             routes[release.app_id] = (release.route, targets)
     proxy.lead_all(routes)
     for app_id in routes:
         proxy.drain(app_id)
-    _remove(engine, leftover.values())
+    _remove(engine, (container for container in leftover if container.port is not None))
     return wrong
 
 

@@ -65,9 +65,9 @@ def container(text: str, held: threading.Event | None = None) -> Iterator[Target
 def new_proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
     with ExitStack() as stack:
 
-        def start(name: str = "proxy", **options: int) -> Proxy:
+        def start(name: str = "proxy", http_port: int | None = None) -> Proxy:
             # Longer than a Unix socket's address may be.
-            proxy = Proxy(tmp_path / ("deep" * 30) / name, **options)  # type: ignore[arg-type]
+            proxy = Proxy(tmp_path / ("deep" * 30) / name, http_port=http_port)
             proxy.start()
             stack.callback(proxy.remove)
             return proxy

@@ -228,7 +228,7 @@ def test_an_app_that_crashes_later_comes_up_again_at_its_own_address(house: Hous
 
 
 def test_a_program_that_is_not_there_is_named(house: House, build: Callable[[str], str]) -> None:
-    with pytest.raises(ExitedError, match="exited with status 127, .* exec no-such-program failed"):
+    with pytest.raises(ExitedError, match=r"exited with status 127, .* exec no-such-program failed"):
         house.deploy(image=build('EXPOSE 8080\nCMD ["no-such-program"]'))
     assert house.releaser.running(7) == []
 
