@@ -1,0 +1,121 @@
+"""How much clients may take: connections, time, and what a push brings. One value holds it all, with defaults for each.
+
+A push that is over a limit is refused with a sentence that names the limit's setting, so that whoever runs the server
+knows what to change. Where a size is checked is up to the code that first knows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from store.errors import SlipwayError
+
+INFLATION_FLOOR_BYTES = 32 << 20
+"""Up to this many inflated bytes no ratio counts: a small repetitive file is no attack, and harms nobody."""
+
+
+class PushLimitError(SlipwayError):
+    """A push brings more than this server takes. Nothing of it was kept."""
+
+
+@dataclass(frozen=True)
+class PushLimits:
+    """What one push may bring. Its methods raise PushLimitError."""
+
+    refs: int = 10_000
+    """Commands of one push."""
+    pack_bytes: int = 2 << 30
+    """The pack as it is sent."""
+    objects: int = 5_000_000
+    """Objects that the pack says it has."""
+    object_bytes: int = 1 << 30
+    """One object, inflated and with its deltas applied."""
+    inflated_bytes: int = 16 << 30
+    """All that the pack's zlib streams inflate to. Deltas are not applied: a long history of one large file adds up to
+    any multiple of its pack without anybody holding it at once."""
+    inflation_ratio: int = 200
+    """The same as a multiple of the pack's own size. Text is below 10; zlib's own bound is 1032 (zlib's technical
+    details, "Maximum Compression Factor")."""
+
+    def check_refs(self, count: int) -> None:
+        """Take `count` commands."""
+        if count > self.refs:
+            raise PushLimitError(
+                f"more than {self.refs:,} refs in one push; push them in portions ({_whoever('push_refs')})"
+            )
+
+    def check_objects(self, count: int) -> None:
+        """Take a pack that announces `count` objects."""
+        if count > self.objects:
+            raise PushLimitError(
+                f"the pack says that it has {count:,} objects, and {self.objects:,} are the most; push the history in "
+                f"portions ({_whoever('pack_objects')})"
+            )
+
+    def check_pack(self, received: int) -> None:
+        """Take a pack of which `received` bytes have come."""
+        if received > self.pack_bytes:
+            raise PushLimitError(
+                f"the pack is larger than {size(self.pack_bytes)}; push the history in portions, or keep large files "
+                f"elsewhere ({_whoever('pack_size')})"
+            )
+
+    def check_object(self, inflated: int) -> None:
+        """Take one object of `inflated` bytes."""
+        if inflated > self.object_bytes:
+            raise PushLimitError(
+                f"an object of the push is larger than {size(self.object_bytes)}; keep large files elsewhere "
+                f"({_whoever('object_size')})"
+            )
+
+    def check_inflation(self, inflated: int, received: int) -> None:
+        """Take `inflated` bytes that came out of `received` bytes of pack."""
+        if inflated > self.inflated_bytes:
+            raise PushLimitError(
+                f"the pack inflates to more than {size(self.inflated_bytes)}; push the history in portions "
+                f"({_whoever('inflated_size')})"
+            )
+        if inflated > max(INFLATION_FLOOR_BYTES, self.inflation_ratio * received):
+            raise PushLimitError(
+                f"the pack inflates to more than {self.inflation_ratio} times its size; keep such files compressed "
+                f"({_whoever('inflation_ratio')})"
+            )
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Who may hold a connection, how many, and for how long."""
+
+    connections: int = 1000
+    """Connections in all, over every front door."""
+    per_address: int = 100
+    """Connections of one address, an IPv6 /64 counting as one: it is what one customer gets."""
+    strangers: int = 100
+    """Connections that have not authenticated yet (sshd_config(5), MaxStartups)."""
+    attempts: int = 10
+    """Failed authentications of one connection, asking about a key included; a client with more keys names one."""
+    login_seconds: float = 60.0
+    """How long a client may take to authenticate (sshd_config(5), LoginGraceTime; OpenSSH allows 120)."""
+    idle_seconds: float = 600.0
+    """How long an authenticated client may keep a connection on which nothing happens: no session runs, or one waits
+    for the client alone."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of a front door."""
+
+    connection: ConnectionLimits = field(default_factory=ConnectionLimits)
+    push: PushLimits = field(default_factory=PushLimits)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people write it, in the largest unit that leaves it whole."""
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count and count % (1 << shift) == 0:
+            return f"{count >> shift} {unit}"
+    return f"{count:,} bytes"
+
+
+def _whoever(setting: str) -> str:
+    return f"whoever runs the server can change that with SLIPWAY_{setting.upper()}"
