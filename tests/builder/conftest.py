@@ -46,6 +46,7 @@ class Workbench:
         self.engine = engine
         self.client = docker.APIClient(engine, version="auto")
         self.tags: list[str] = []
+        self.name = "built"
 
     def git(self, *words: str | Path) -> str:
         identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=master"]
@@ -81,7 +82,7 @@ class Workbench:
         engine: str | None = None,
     ) -> Image:
         """Build a commit, or these files as one."""
-        self.tags.append(f"slipway-test/built:{len(self.tags)}")
+        self.tags.append(f"slipway-test/{self.name}:{len(self.tags)}")
         return build(
             files if isinstance(files, Source) else self.commit(files),
             engine=engine or self.engine,
