@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,8 +36,12 @@ _given_engine = pytest.StashKey[str | None]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Remember what the session is told, before the environment is cleared."""
+    """Remember what the session is told before the environment is cleared, and let SIGTERM end it as Ctrl-C does.
+
+    So whoever limits the suite's time (timeout(1), a CI) does not leave engines and servers behind.
+    """
     config.stash[_given_engine] = os.environ.get("SLIPWAY_TEST_ENGINE")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
