@@ -32,6 +32,9 @@ log = structlog.get_logger()
 CANCEL_SECONDS = 10.0
 """How long cancelled operations get to clear up before the process ends; the next start clears up what they leave."""
 
+LINGER_SECONDS = 5
+"""How long answers that are under way may take once everything else has stopped."""
+
 RETRY_SECONDS = 3.0
 """Between attempts to reach an engine that is down."""
 
@@ -112,7 +115,16 @@ async def _serve(
     servers = []
     for application, _ in applications:
         servers.append(
-            _Server(uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", server_header=False))
+            _Server(
+                uvicorn.Config(
+                    application,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    timeout_graceful_shutdown=LINGER_SECONDS,
+                )
+            )
         )
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -227,7 +227,7 @@ def _failed(status: int, message: str, out: str = "") -> Outcome:
 def _without_values(message: str, words: Iterable[str]) -> str:
     """Take what may be config values out of a message about the words of a command."""
     for word in words:
-        _, equals, value = word.partition("=")
+        name, equals, value = word.partition("=")
         if equals and value:
-            message = message.replace(value, SHOWN)
+            message = message.replace(word, f"{name}={SHOWN}")
     return message

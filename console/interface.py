@@ -54,7 +54,7 @@ class Interface:
                 Route("/operations/{number:int}/log", self._log, methods=["GET"]),
                 Route("/healthz", _healthz),
             ],
-            exception_handlers={SlipwayError: _refuse},
+            exception_handlers={SlipwayError: _refuse, Exception: _admit},
         )
 
     @staticmethod
@@ -214,6 +214,11 @@ def _stream(frames: AsyncIterator[dict[str, Any]]) -> Response:
 async def _refuse(_request: HttpRequest, error: Exception) -> Response:
     status = 403 if isinstance(error, RefusedError) else 400
     return JSONResponse({"error": str(error)}, status_code=status)
+
+
+async def _admit(_request: HttpRequest, _error: Exception) -> Response:
+    # The traceback goes to the log: Starlette raises the error again once this is sent.
+    return JSONResponse({"error": "the server met a defect of its own; its log tells more"}, status_code=500)
 
 
 async def _healthz(_request: HttpRequest) -> Response:

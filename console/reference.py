@@ -33,7 +33,8 @@ slipway COMMAND … --data /var/lib/slipway           # on the server itself, as
 ```
 
 Each explains itself with `--help`, and `help` lists them. Exit statuses: 0 done, 1 the operation failed, 2 the
-command's words are off, 3 refused. An app, user or operation that you may not reach is refused like one that does not exist.
+command's words are off, 3 refused. An app, user or operation that you may not reach is refused like one that does not
+exist.
 
 Commands that open an operation show its log until it ends, and exit with its outcome. Leaving (Ctrl-C) cancels nothing.
 

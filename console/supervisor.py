@@ -35,6 +35,9 @@ BACKLOG = 512
 RESTART_SECONDS = 1.0
 """Pause before a process that died at once is started again, so that a broken machine is not kept busy."""
 
+POLL_SECONDS = 0.1
+"""How soon a process that died is noticed."""
+
 GRACE_SECONDS = 15.0
 """Beyond the drain, before a process that does not end is killed."""
 
@@ -203,7 +206,7 @@ class Supervisor:
                     os.kill(process, signal.SIGKILL)
             process, _status = os.waitpid(-1, os.WNOHANG)
             if not process:
-                signal.sigtimedwait([signal.SIGCHLD], 0.2)
+                time.sleep(POLL_SECONDS)
                 continue
             again = self._children.pop(process)
             if not self._stopping:

@@ -31,6 +31,10 @@ class NotCancellableError(SlipwayError):
     """The operation is over."""
 
 
+class StoppingError(SlipwayError):
+    """The server takes no more operations."""
+
+
 class Operations:
     """The engine room's desk: opens, queues, runs, cancels and recovers operations."""
 
@@ -47,15 +51,25 @@ class Operations:
         self._opening = threading.Lock()
 
     def open(self, app: App, user_id: int | None, request: Request) -> Operation:
-        """Record an operation and queue it. Its log is there to be followed when this returns."""
+        """Record an operation and queue it. Its log is there to be followed when this returns.
+
+        Raises StoppingError while the server stops.
+        """
         with self._opening:
+            if self._queue.stopping:
+                raise StoppingError("the server is stopping; try again in a moment")
             with self._store.write() as connection:
                 operation = operations.add(connection, self._store.seal, app, user_id, request.type, request.dump())
-            if request.commit:
-                self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
-            operation_log = self.logs.open(operation.id)
-            self._introduce(operation, request, operation_log)
-            self._enqueue(operation, operation_log)
+            try:
+                if request.commit:
+                    self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
+                operation_log = self.logs.open(operation.id)
+                self._introduce(operation, request, operation_log)
+                self._enqueue(operation, operation_log)
+            except Exception:
+                with self._store.write() as connection:
+                    operations.finish(connection, operation, "failed", "the server could not begin it")
+                raise
         return operation
 
     def _introduce(self, operation: Operation, request: Request, operation_log: OperationLog) -> None:
@@ -136,6 +150,10 @@ class Operations:
         if not self._queue.drain(seconds):
             self._queue.cancel_all()
             self._queue.drain(cancel_seconds)
+        for number in self._queue.waiting():
+            if operation_log := self.logs.live(number):
+                operation_log.line(f"The server is stopping; operation {number} runs when it is back.")
+            self.logs.close(number)
 
     def recover(self) -> None:
         """Bring records and branches into agreement after a stop of any kind, and queue again what waited.
@@ -144,6 +162,8 @@ class Operations:
         """
         with self._store.read() as connection:
             left_over = operations.unfinished(connection)
+            for app in apps.everywhere(connection):
+                self._pipeline.repository(app.id).clear_locks()
         for operation in left_over:
             if operation.status == "running":
                 self._undo(operation)
@@ -163,7 +183,7 @@ class Operations:
         """End an operation that was cut off before its commit point."""
         repository = self._pipeline.repository(operation.app_id)
         if operation.branches_before is not None:
-            repository.move(operation.branches_before)
+            repository.move(repository.branches(), operation.branches_before)
         error = f"the server was stopped during operation {operation.id}; nothing was changed, so do it again"
         operation_log = self.logs.open(operation.id)
         operation_log.line(f"Error: {error}")

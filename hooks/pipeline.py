@@ -7,7 +7,6 @@ transaction of the records; a crash before it is undone at the next start (`hook
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.build import Source, build
@@ -16,7 +15,7 @@ from builder.image import Image
 from builder.pull import pull
 from hooks.addresses import Addresses
 from hooks.log import OperationLog
-from hooks.repository import DEPLOYING, BareRepository, StaleRefError
+from hooks.repository import DEPLOYING, BareRepository, Branches, StaleRefError
 from hooks.request import Request
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
@@ -50,6 +49,8 @@ class _Plan:
     current: Release | None
     number: int
     """The number of the release that it makes."""
+    branches: Branches
+    """Where the deploying branches point."""
 
 
 class Pipeline:
@@ -95,7 +96,7 @@ class Pipeline:
         if values != config.values:
             config = ConfigVersion(None, config.number, values)
         log.hide([before.values, request.changes, config.values])
-        return _Plan(operation, request, app, config, current, number)
+        return _Plan(operation, request, app, config, current, number, self.repository(app.id).branches())
 
     def _artifact(self, plan: _Plan, log: OperationLog, cancelled: threading.Event) -> Artifact | None:
         """Return what to release; None if only config changes, of an app that has no release."""
@@ -127,14 +128,14 @@ class Pipeline:
             return plan.request.push.ref
         if plan.current and plan.current.artifact.git_ref:
             return plan.current.artifact.git_ref
-        in_use = [name for name, commit in self.repository(plan.app.id).branches().items() if commit]
+        in_use = [name for name, commit in plan.branches.items() if commit]
         return (in_use or [DEPLOYING[0]])[0]
 
     def _build(
         self, plan: _Plan, commit: str, branch: str | None, log: OperationLog, cancelled: threading.Event
     ) -> Artifact:
         repository = self.repository(plan.app.id)
-        self._refuse_stale(plan.request, repository)
+        self._refuse_stale(plan, repository)
         with log.step(f"Building commit {commit[:12]}"):
             image = build(
                 Source(repository.path, commit),
@@ -173,16 +174,16 @@ class Pipeline:
         return f"slipway-{self._store.instance()}/{plan.app.handle}:{plan.operation.id}"
 
     @staticmethod
-    def _refuse_stale(request: Request, repository: BareRepository) -> None:
+    def _refuse_stale(plan: _Plan, repository: BareRepository) -> None:
         """Raise StaleRefError if the branch has moved since the push began, and the push would lose that.
 
         It moves while a push waits for the deploy before it. A push that contains what was deployed meanwhile loses
         nothing, so it goes on.
         """
-        if request.push is None:
+        if plan.request.push is None:
             return
-        ref, old, new = request.push.ref, request.push.old, request.push.new
-        now = repository.branches()[ref]
+        ref, old, new = plan.request.push.ref, plan.request.push.old, plan.request.push.new
+        now = plan.branches[ref]
         if now is not None and now != old and not repository.contains(now, new):
             raise StaleRefError(
                 f"{ref} moved to {now[:12]} while this push waited, and the push does not contain that; fetch first"
@@ -223,14 +224,13 @@ class Pipeline:
     def _commit(self, plan: _Plan, artifact: Artifact, number: int | None) -> None:
         """Move branches, config and release together. `number` None makes no release: the current one runs again."""
         repository = self.repository(plan.app.id)
-        before = repository.branches()
-        wanted = self._branches_after(artifact, before)
+        before, wanted = plan.branches, self._branches_after(artifact, plan.branches)
         if artifact.commit and number is not None:
             repository.hold("releases", number, artifact.commit)
         if wanted != before:
             with self._store.write() as connection:
                 operations.remember_branches(connection, plan.operation, before)
-        repository.move(wanted)
+        repository.move(before, wanted)
         try:
             with self._store.write() as connection:
                 if number is not None:
@@ -241,11 +241,11 @@ class Pipeline:
                 apps.serve_from(connection, plan.app, plan.operation.id)
                 operations.finish(connection, plan.operation, "succeeded")
         except BaseException:
-            repository.move(before)
+            repository.move(wanted, before)
             raise
 
     @staticmethod
-    def _branches_after(artifact: Artifact, before: Mapping[str, str | None]) -> dict[str, str | None]:
+    def _branches_after(artifact: Artifact, before: Branches) -> Branches:
         """Return where the deploying branches belong once `artifact` runs.
 
         An image that was deployed as it is comes from no commit, so no branch says that it runs; a later push of

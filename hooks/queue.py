@@ -60,6 +60,16 @@ class Queue:
                     return True
             return False
 
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._stopping
+
+    def waiting(self) -> list[int]:
+        """Return the numbers of the jobs that wait, in their order."""
+        with self._changed:
+            return [job.number for job in self._waiting]
+
     def drain(self, seconds: float) -> bool:
         """Start nothing more and wait for what runs; return whether all of it ended in time."""
         deadline = time.monotonic() + seconds

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dulwich.file import FileLocked
 from dulwich.graph import can_fast_forward
-from dulwich.object_store import tree_lookup_path
-from dulwich.objects import Blob, Commit, ObjectID, Tag
+from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
@@ -22,6 +21,9 @@ from store.errors import SlipwayError
 
 DEPLOYING = ("refs/heads/master", "refs/heads/main")
 """Branches whose update is a deploy."""
+
+Branches = Mapping[str, str | None]
+"""Commits by full ref name; None where there is no such branch."""
 
 _HEX = re.compile(r"[0-9a-f]{7,40}")
 
@@ -88,39 +90,19 @@ class BareRepository:
             raise CommitishError(f"{commitish[:80]!r} names a {target.type_name.decode()}, not a commit")
         return target.id.decode()
 
-    def read(self, commit: str, name: str, limit: int) -> str | None:
-        """Return the text of a file at the root of a commit's tree, or None where there is none.
-
-        Raises SlipwayError for one of more than `limit` bytes.
-        """
-        with self._repo() as repo:
-            tree = repo.object_store[ObjectID(commit.encode())]
-            assert isinstance(tree, Commit)  # noqa: S101  (whoever resolved it has seen to that)
-            try:
-                _, found = tree_lookup_path(repo.object_store.__getitem__, tree.tree, name.encode())
-                blob = repo.object_store[found]
-            except KeyError:
-                return None
-            if not isinstance(blob, Blob):
-                return None
-            if blob.raw_length() > limit:
-                raise SlipwayError(f"{name} has more than {limit:,} bytes; that cannot be meant")
-            return blob.data.decode(errors="replace")
-
-    def branches(self) -> dict[str, str | None]:
+    def branches(self) -> Branches:
         """Return where the deploying branches point."""
         with self._repo() as repo:
             values = {name: repo.refs.read_ref(Ref(name.encode())) for name in DEPLOYING}
             return {name: value.decode() if value else None for name, value in values.items()}
 
-    def move(self, wanted: Mapping[str, str | None]) -> None:
-        """Make branches point at commits; None deletes one.
+    def move(self, before: Branches, after: Branches) -> None:
+        """Move branches from where they point to where they shall; None is no branch.
 
-        Raises StaleRefError, with none of them moved, if one is locked or is changed by somebody else meanwhile.
+        Raises StaleRefError, with none of them moved, if one is locked or does not point where `before` says.
         """
-        moved: dict[str, str | None] = {}
-        before = self.branches()
-        for name, commit in wanted.items():
+        moved: list[str] = []
+        for name, commit in after.items():
             if before.get(name) == commit:
                 continue
             try:
@@ -128,10 +110,20 @@ class BareRepository:
             except (OSError, FileLocked):
                 done = False
             if not done:
-                for earlier, value in moved.items():
-                    self._set(earlier, wanted[earlier], value)
+                for earlier in moved:
+                    self._set(earlier, after[earlier], before.get(earlier))
                 raise StaleRefError(f"{name} is locked or was moved by somebody else meanwhile; push again")
-            moved[name] = before.get(name)
+            moved.append(name)
+
+    def clear_locks(self) -> None:
+        """Remove the lock files of a former engine room that was killed while it moved a ref.
+
+        To be called before anything else at a start: only the engine room moves these refs.
+        """
+        for name in DEPLOYING:
+            (self.path / f"{name}.lock").unlink(missing_ok=True)
+        for lock in (self.path / RESERVED).rglob("*.lock"):
+            lock.unlink(missing_ok=True)
 
     def _set(self, name: str, old: str | None, new: str | None) -> bool:
         ref = Ref(name.encode())

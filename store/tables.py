@@ -106,6 +106,7 @@ apps = Table(
     # The operation whose containers serve the app. A restart changes it without making a release.
     Column("serving_operation_id", Integer),
     Column("created_at", Moment, nullable=False, default=now),
+    sqlite_autoincrement=True,  # a repository is called by its app's id, so none may be used again
 )
 
 config_versions = Table(

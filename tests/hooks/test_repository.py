@@ -46,14 +46,19 @@ def test_a_name_for_no_commit_is_refused_with_what_to_do(repository: BareReposit
 
 def test_branches_move_together_or_not_at_all(repository: BareRepository) -> None:
     first, second = commit(repository, "one"), commit(repository, "two")
-    repository.move({"refs/heads/master": first})
+    none = {"refs/heads/master": None, "refs/heads/main": None}
+    repository.move(none, {"refs/heads/master": first})
+    before = repository.branches()
+    assert before == {"refs/heads/master": first, "refs/heads/main": None}
     lock = repository.path / "refs/heads/main.lock"
     lock.touch()
     with pytest.raises(StaleRefError, match="locked"):
-        repository.move({"refs/heads/master": second, "refs/heads/main": second})
+        repository.move(before, {"refs/heads/master": second, "refs/heads/main": second})
     assert git(repository.path, "rev-parse", "master") == first
-    lock.unlink()
-    repository.move({"refs/heads/master": None, "refs/heads/main": second})
+    repository.clear_locks()
+    with pytest.raises(StaleRefError, match="moved by somebody else"):
+        repository.move(none, {"refs/heads/master": second})
+    repository.move(before, {"refs/heads/master": None, "refs/heads/main": second})
     assert repository.branches() == {"refs/heads/master": None, "refs/heads/main": second}
 
 

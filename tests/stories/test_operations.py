@@ -218,6 +218,8 @@ def test_kill_dash_nine_during_a_build(own: tuple[Server, Repo], private_base: s
     queued.stdout.close()
     assert push.end()[0] != 0
     assert answer(before["url"])["version"] == "one", "apps outlive the server"
+    # As if it had been killed while it moved the branch.
+    (server.data / "repositories" / "1.git" / "refs" / "heads" / "master.lock").touch()
     server.start()
     newest, cut_off = read(carol, "operations", "--app", "shop")[:2]
     assert cut_off["status"] == "failed"
@@ -309,12 +311,24 @@ def test_a_deploy_that_outlives_the_drain_is_undone(
     shop.commit(files(private_base, "one", dockerfile=HANGS))
     push = BackgroundPush(shop)
     push.wait_for("remote: hanging now")
+    queued = subprocess.Popen(
+        ["ssh", "slipway", "config:set --app shop QUEUED=1"],
+        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert queued.stdout
+    while "Waiting for operation" not in queued.stdout.readline():
+        pass
     assert server.stop() == 0
     status, said = push.end()
     assert status != 0
     assert "cancelled" in said
+    assert "runs when it is back" in queued.stdout.read()
+    queued.stdout.close()
+    assert queued.wait(timeout=60) != 0
     server.start()
-    assert read(carol, "operations", "--app", "shop")[0]["status"] == "cancelled"
+    assert wait_until_operation(carol, "shop", "succeeded")["type"] == "configure"
+    assert read(carol, "operations", "--app", "shop")[1]["status"] == "cancelled"
+    assert read(carol, "config", "--app", "shop")["QUEUED"] == "1"
     assert shop.remote_refs() == {}
 
 

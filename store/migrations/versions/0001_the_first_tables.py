@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_apps")),
         sa.UniqueConstraint("handle", name=op.f("uq_apps_handle")),
         sa.UniqueConstraint("port", name=op.f("uq_apps_port")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("apps", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_apps_environment_id"), ["environment_id"], unique=False)
