@@ -64,7 +64,7 @@ def ask_all(
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         answers = []
         for each in wanted:
-            registry_session = stack.enter_context(registry.session(each))
+            registry_session = stack.enter_context(registry.open_session(each))
             # Whoever cancelled does not wait for a silent registry, and its thread does not either.
             stack.callback(registry_session.interrupt)
             answers.append(pool.submit(registry.ask, each, credentials.for_host(each.host), registry_session))

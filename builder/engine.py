@@ -82,10 +82,11 @@ def session(address: str | None, cancelled: threading.Event, deadline: float | N
     try:
         yield client
         _raise_if_interrupted(cancelled, late)
-    except SlipwayError:
-        raise
     except Exception as error:
+        # First of all: an interruption looks like all kinds of errors to whoever was reading.
         _raise_if_interrupted(cancelled, late)
+        if isinstance(error, SlipwayError):
+            raise
         if isinstance(error, DockerException):
             said = error.explanation if isinstance(error, APIError) else error
             raise EngineError(f"The Docker engine answers with an error: {one_line(str(said))}.") from None

@@ -87,7 +87,7 @@ class Permission:
 def ask(reference: Reference, credentials: Credentials | None, session: requests.Session) -> Permission:
     """Ask a reference's registry for its manifest, with `credentials` first where there are some, then without.
 
-    `session` is one made by `session` for this reference.
+    `session` comes from `open_session` for this reference.
 
     Raises RegistryError: one of its classes for each reason why the image cannot be used.
     """
@@ -295,8 +295,11 @@ class _Session(InterruptibleSession):
         return super().request(*arguments, **options)
 
 
-def session(reference: Reference) -> InterruptibleSession:
-    """Return a session, to be closed, that trusts for this reference's registry whom the engine trusts."""
+def open_session(reference: Reference) -> InterruptibleSession:
+    """Return a session, to be closed, that trusts for this reference's registry whom the engine trusts.
+
+    Raises RegistryUnreachableError if a certificate authority of that registry cannot be read.
+    """
     made = _Session()
     made.trust_env = False
     if is_loopback(reference.host):
@@ -304,6 +307,11 @@ def session(reference: Reference) -> InterruptibleSession:
     else:
         context = ssl.create_default_context()
         for authority in sorted((CERTIFICATES / reference.host).glob("*.crt")):
-            context.load_verify_locations(authority)
+            try:
+                context.load_verify_locations(authority)
+            except OSError:
+                raise RegistryUnreachableError(
+                    f"The certificate authority {authority} for the registry {reference.host} cannot be read; mend the file."
+                ) from None
         made.mount("https://", _TlsAdapter(context))
     return made

@@ -14,6 +14,7 @@ import pytest
 from builder.build import NoDockerfileError
 from builder.credentials import HOST, PASSWORD, REGISTRY_VARIABLES, CredentialsIncompleteError
 from builder.dockerfile import DockerfileError
+from builder.dockerignore import DockerignoreError
 from builder.engine import EngineUnreachableError, TimeLimitError
 from builder.plan import BuildFailedError
 from builder.registry import (
@@ -368,6 +369,14 @@ class TestBadInput:
                 {"Dockerfile": f"FROM {private_small}\nRUN echo broken; \\\n  exit 3\n"}, account(registry), log=log
             )
         assert "broken\n" in str(log)
+
+    def test_a_dockerignore_that_cannot_be_read(
+        self, workbench: Workbench, private_small: str, registry: Registry, account: Account
+    ) -> None:
+        with pytest.raises(DockerignoreError, match=r"^\.dockerignore line 2: the pattern '\[' has an unfinished"):
+            workbench.build(
+                {"Dockerfile": f"FROM {private_small}\nCOPY . /\n", ".dockerignore": "a\n[\n"}, account(registry)
+            )
 
     def test_missing_credentials(self, workbench: Workbench, registry: Registry, private_small: str) -> None:
         with pytest.raises(CredentialsMissingError) as caught:

@@ -31,7 +31,7 @@ WRONG = Credentials(Secret("nobody"), Secret("expired"))
 
 
 def ask(image: reference.Reference, credentials: Credentials | None) -> Permission:
-    with registry.session(image) as session:
+    with registry.open_session(image) as session:
         return registry.ask(image, credentials, session)
 
 
