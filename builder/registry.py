@@ -311,7 +311,7 @@ def open_session(reference: Reference) -> InterruptibleSession:
                 context.load_verify_locations(authority)
             except OSError:
                 raise RegistryUnreachableError(
-                    f"The certificate authority {authority} for the registry {reference.host} cannot be read; mend the file."
+                    f"The certificate authority {authority} for the registry {reference.host} cannot be read."
                 ) from None
         made.mount("https://", _TlsAdapter(context))
     return made
