@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from console.grammar import LOCAL, Call, Room, run
+from hooks import push_options
 from hooks.pre_receive import RefUpdate
 from hooks.repository import DEPLOYING
 from hooks.request import Request
@@ -29,6 +30,7 @@ from store import apps, operations, users
 from store.apps import App
 from store.errors import RefusedError, SlipwayError
 from store.operations import Operation
+from store.secret import Secret
 from store.users import User
 
 log = structlog.get_logger()
@@ -123,7 +125,9 @@ class Interface:
             app = self._app(user, body["app"], None, named=body["app"])
             commit = self._room.pipeline.repository(app.id).resolve(body["new"])
             update = RefUpdate(body["ref"], body["old"], body["new"])
-            return self._room.operations.open(app, user.id, Request("deploy", commit=commit, push=update))
+            wanted = push_options.parse([Secret(option) for option in body["options"]])
+            request = Request("deploy", wanted.changes, commit, update, force_zero_downtime=wanted.force_zero_downtime)
+            return self._room.operations.open(app, user.id, request)
 
         return _stream(self._watch(await run_in_threadpool(open_operation), 0))
 

@@ -16,6 +16,7 @@ from dulwich.refs import Ref, check_ref_format
 from gitserver.streams import ClientGoneError
 from hooks.pre_receive import ZERO, RefUpdate
 from store.errors import SlipwayError
+from store.secret import Secret
 
 MAX_LINES = 50_000
 """Longest command list: more refs than that in one push are an accident or an attack."""
@@ -40,7 +41,8 @@ class PushRequest:
 
     updates: tuple[RefUpdate, ...]
     capabilities: frozenset[bytes] = frozenset()
-    options: tuple[str, ...] = ()
+    options: tuple[Secret, ...] = ()
+    """Push options, which may set config to secrets."""
     shallow: tuple[str, ...] = ()
     """Commits of the client's whose parents it does not have."""
 
@@ -79,7 +81,7 @@ def read_request(protocol: ReceivableProtocol) -> PushRequest | None:
     options = []
     if b"push-options" in capabilities:
         while (line := lines.next()) is not None:
-            options.append(_text(line, "a push option"))
+            options.append(Secret(_text(line, "a push option")))
     return PushRequest(tuple(updates), capabilities, tuple(options), tuple(shallow))
 
 

@@ -22,7 +22,7 @@ class PushLimitError(SlipwayError):
 class PushLimits:
     """What one push may bring. Its methods raise PushLimitError."""
 
-    refs: int = 10_000
+    refs: int = 50_000
     """Commands of one push."""
     pack_bytes: int = 2 << 30
     """The pack as it is sent."""

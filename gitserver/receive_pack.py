@@ -6,7 +6,8 @@ by the engine room, and this side only reports how that went.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dulwich.object_store import DiskObjectStore
@@ -52,7 +53,8 @@ def serve(
         unpack = push.run(protocol)
         log.info("push", unpack=unpack or "ok", results=push.results)
         if request.capabilities & {b"report-status", b"report-status-v2"}:
-            band.report(report(unpack, push.results))
+            elsewhere = push.elsewhere if b"report-status-v2" in request.capabilities else {}
+            band.report(report(unpack, push.results, elsewhere))
     if unpack is not None:
         # A client that is still sending reads the report only then; hanging up before would hide the reason from it.
         while streams.read(git_program.CHUNK_BYTES):
@@ -71,6 +73,8 @@ class _Push:
     request: PushRequest
     band: SideBand
     results: dict[str, str | None] = field(default_factory=dict)
+    elsewhere: dict[str, RefUpdate] = field(default_factory=dict)
+    """What was done in place of an update, by the ref that the client named."""
 
     def run(self, protocol: ReceivableProtocol) -> str | None:
         """Do it, and return None, or why the pack was not taken."""
@@ -105,10 +109,10 @@ class _Push:
     def _judge(self) -> list[Verdict]:
         """Ask for the policy of each update, and note what it refuses, and what no Git server would take."""
         verdicts = judge(self.repository, self.request.updates, self.request.options)
-        names = [update.ref for update in self.request.updates]
+        names = Counter(verdict.target for verdict in verdicts)
         for verdict in verdicts:
             ref = verdict.update.ref
-            twice = "it is in this push more than once" if names.count(ref) > 1 else None
+            twice = "it is in this push more than once" if names[verdict.target] > 1 else None
             self.results[ref] = name_refusal(verdict.update) or twice or verdict.refusal
         return verdicts
 
@@ -129,14 +133,15 @@ class _Push:
 
     def _move(self, verdicts: Sequence[Verdict]) -> None:
         """Move what may move: an atomic push deploys first and moves the rest if that worked, another the other way."""
-        stored = [verdict.update for verdict in verdicts if not verdict.deploys]
+        stored = {verdict.update.ref: self._storing(verdict) for verdict in verdicts if not verdict.deploys}
         deployed = [verdict.update for verdict in verdicts if verdict.deploys]
         if not self._atomic:
-            self.results |= ref_transaction.apply(self.repository.path, stored, atomic=False)
+            self._store(stored)
             for update in deployed:
                 self.results[update.ref] = self._deploy(update)
             return
-        stale = {update.ref: self._stale(update) for update in [*stored, *deployed]}
+        stale = {ref: self._stale(update) for ref, update in stored.items()}
+        stale |= {update.ref: self._stale(update) for update in deployed}
         if any(stale.values()):
             self.results |= stale
         for update in deployed:
@@ -145,7 +150,26 @@ class _Push:
         if any(self.results.values()):
             self._refuse_rest("atomic push: another ref of it was refused")
         else:
-            self.results |= ref_transaction.apply(self.repository.path, stored, atomic=True)
+            self._store(stored)
+
+    def _storing(self, verdict: Verdict) -> RefUpdate:
+        """Return what is really done for an update that only stores, and note where that is another ref."""
+        update = verdict.update
+        if verdict.stored_as is None:
+            return update
+        old = ref_transaction.current(self.repository.path, verdict.stored_as)
+        self.elsewhere[update.ref] = RefUpdate(verdict.stored_as, old, update.new)
+        return self.elsewhere[update.ref]
+
+    def _store(self, updates: Mapping[str, RefUpdate]) -> None:
+        done = ref_transaction.apply(self.repository.path, updates.values(), atomic=self._atomic)
+        self.results |= {ref: done[update.ref] for ref, update in updates.items()}
+        for ref in [ref for ref in updates if ref in self.elsewhere and self.results[ref] is None]:
+            name = self.elsewhere[ref].ref.removeprefix("refs/heads/")
+            self.band.progress(
+                f"Stored as {name}, and not deployed. To deploy it: "
+                f"deploy --app {self.repository.app} --git-commitish {name}\n".encode()
+            )
 
     def _stale(self, update: RefUpdate) -> str | None:
         return (

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.errors import RefusedError, SlipwayError
+from store.secret import Secret
 
 GitService = Literal["git-upload-pack", "git-receive-pack"]
 
@@ -123,13 +124,14 @@ class EngineRoom:
         body = {"user": user and user.id, "line": line if isinstance(line, str) else list(line), "stdin": stdin}
         yield from self._stream("POST", "/commands", body)
 
-    def push(self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[str]) -> Iterator[Frame]:
+    def push(self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[Secret]) -> Iterator[Frame]:
         """Deploy commit `new` as the update of `ref` from `old` (40 hexadecimal digits; 40 zeros for a new ref).
 
         The objects must be in the repository already. The pipeline moves the ref itself, when the deploy has succeeded:
-        `exit` 0 says that it did. `options` are Git push options, as the client gave them.
+        `exit` 0 says that it did. `options` are Git push options as the client gave them (`hooks.push_options`).
         """
-        body = {"user": user.id, "app": app, "ref": ref, "old": old, "new": new, "options": list(options)}
+        body = {"user": user.id, "app": app, "ref": ref, "old": old, "new": new}
+        body["options"] = [option.reveal() for option in options]
         yield from self._stream("POST", "/pushes", body)
 
     def follow(self, operation: int, after: int = 0) -> Iterator[Frame]:

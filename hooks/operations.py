@@ -79,6 +79,12 @@ class Operations:
         if request.push:
             what += f" of {request.push.ref.removeprefix('refs/heads/')}"
         operation_log.line(what)
+        if request.force_zero_downtime:
+            # The releaser has no such choice yet; the request carries it all the same.
+            operation_log.line(
+                "Note: force-zero-downtime changes nothing yet. The service that takes requests is replaced without a "
+                "gap in any case, and services without a port stop before their successors start."
+            )
         # Public, since a config value may happen to be part of the host's name.
         for verb in ("follow", "cancel"):
             command = self._addresses.command(f"operation:{verb} {operation.id}")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hooks.engine_room import EngineRoom, EngineRoomUnreachableError, Frame, Repository, User
 from hooks.pre_receive import RefUpdate
+from store.errors import SlipwayError
+from store.secret import Secret
 
 RECONNECT_SECONDS = 60.0
 """How long an engine room may be away before its outcome is reported as unknown. A restart takes a second or two."""
@@ -22,7 +24,7 @@ def deploy(
     user: User,
     repository: Repository,
     update: RefUpdate,
-    options: Sequence[str],
+    options: Sequence[Secret],
     say: Callable[[str], None],
 ) -> str | None:
     """Deploy `update` and pass the operation's log to `say` as it comes, line ends included.
@@ -54,6 +56,9 @@ def deploy(
                     f"the server went away during operation {operation}; see operation:logs {operation} for its outcome"
                 )
             time.sleep(0.2)
+        except SlipwayError as error:
+            # Access that was taken away meanwhile, most likely. The report is where the user looks for the reason.
+            return str(error)
         stream = _follow(engine_room, operation, received)
 
 

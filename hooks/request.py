@@ -26,6 +26,8 @@ class Request:
     """The image to deploy as it is, as the user names it."""
     release: int | None = None
     """The number of the release to go back to."""
+    force_zero_downtime: bool = False
+    """Whether new containers should be up before old ones stop also where no route leads to them."""
 
     def dump(self) -> bytes:
         """Return the form that is sealed: JSON."""
@@ -37,6 +39,7 @@ class Request:
                 "push": self.push and [self.push.ref, self.push.old, self.push.new],
                 "image": self.image,
                 "release": self.release,
+                "force_zero_downtime": self.force_zero_downtime,
             }
         ).encode()
 
