@@ -96,6 +96,9 @@ def _passed_on(words: list[str]) -> click.Command:
     """Return a command that sends `words` to a server, less the options that are meant for this program."""
     words, remote = _take(words, "--remote")
     words, data = _take(words, "--data")
+    if words[0] == "help" and not remote and not data:
+        text = program.get_help(click.Context(program, info_name="slipway"))
+        return click.Command("help", callback=lambda: click.echo(text))
     if not remote and not data:
         remote, data = os.environ.get("SLIPWAY_REMOTE"), os.environ.get("SLIPWAY_DATA")
     stdin: str | None = None
@@ -161,7 +164,7 @@ def _on_this_machine(data: DataFolder, words: list[str], stdin: str | None) -> N
 def main() -> None:
     """Run the program; every error that a person can mend is one sentence and a non-zero exit status."""
     try:
-        program()
+        program(prog_name="slipway")
     except SlipwayError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_status)
