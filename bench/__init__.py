@@ -1,0 +1,1 @@
+"""Benchmarks: this server beside others, doing the same work in turn."""
