@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench import histories
-from bench.endpoints import Endpoint, OpenSsh, Slipway
+from bench.endpoints import Endpoint, OpenSsh, Slipway, git_environment
 from bench.relay import Relay
 
 BRANCH = "refs/heads/stored"
@@ -91,7 +91,7 @@ class Case:
         """Make a repository that holds the small project's first commit."""
         repository = endpoint.repository(name)
         source = self.work.small
-        subprocess.run(push(source, str(repository), self.work.small_commits[0]), check=True, env=histories_env())
+        subprocess.run(push(source, str(repository), self.work.small_commits[0]), check=True, env=git_environment())
         return repository
 
 
@@ -224,7 +224,7 @@ class Clone(Case):
     def prepare(self, endpoint: Endpoint) -> None:
         """Have it there."""
         repository = endpoint.repository(f"{self.name}-app")
-        subprocess.run(push(self.work.large, str(repository), "main"), check=True, env=histories_env())
+        subprocess.run(push(self.work.large, str(repository), "main"), check=True, env=git_environment())
         self._repositories[endpoint.name] = repository
 
     def measure(self, endpoint: Endpoint) -> list[float]:
@@ -308,8 +308,3 @@ def add_refs(repository: Path, commit: str, count: int) -> None:
     lines = "".join(f"create refs/heads/topic/{number:05} {commit}\n" for number in range(count))
     histories.git(repository, "update-ref", "--stdin", stdin=lines.encode())
     histories.git(repository, "pack-refs", "--all")
-
-
-def histories_env() -> dict[str, str]:
-    """Return the environment for git on this machine."""
-    return histories.git_environment()

@@ -43,9 +43,8 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             endpoints = start(folder, stack)
-            print(
-                f"{os.cpu_count()} cores, {platform.release()}, Python {platform.python_version()}, {work.rounds} rounds"
-            )
+            machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+            print(f"{machine}, medians of {work.rounds}")
             print("\n| case | path | OpenSSH | tuned | ours | ours / OpenSSH | ours / tuned |")
             print("|---|---|---|---|---|---|---|", flush=True)
             for case in CASES:
