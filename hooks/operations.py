@@ -65,7 +65,7 @@ class Operations:
                     self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
                 operation_log = self.logs.open(operation.id)
                 self._introduce(operation, request, operation_log)
-                self._enqueue(operation, operation_log)
+                self._enqueue(operation, operation_log, request.push and request.push.ref)
             except Exception:
                 with self._store.write() as connection:
                     operations.finish(connection, operation, "failed", "the server could not begin it")
@@ -90,8 +90,14 @@ class Operations:
             command = self._addresses.command(f"operation:{verb} {operation.id}")
             operation_log.line(f"  {verb}: {command}", public=True)
 
-    def _enqueue(self, operation: Operation, operation_log: OperationLog) -> None:
-        job = Job(operation.id, operation.app_id, partial(self._run, operation, operation_log))
+    def _enqueue(self, operation: Operation, operation_log: OperationLog, branch: str | None = None) -> None:
+        job = Job(operation.id, operation.app_id, partial(self._run, operation, operation_log), branch=branch)
+        for number in self._queue.overtake(job):
+            with self._store.read() as connection:
+                overtaken = operations.by_id(connection, number)
+            self._end_waiting(
+                overtaken, f"superseded by operation {operation.id}, a newer push to {branch} by {operation.user}"
+            )
         ahead = self._queue.add(job)
         if ahead is not None:
             with self._store.read() as connection:
@@ -142,14 +148,17 @@ class Operations:
         Raises NotCancellableError for one that is over.
         """
         if self._queue.withdraw(operation.id):
-            error = f"operation {operation.id} was cancelled before it began"
-            if operation_log := self.logs.live(operation.id):
-                operation_log.line(f"Error: {error}")
-            with self._store.write() as connection:
-                operations.finish(connection, operation, "cancelled", error)
-            self._end(operation)
+            self._end_waiting(operation, f"operation {operation.id} was cancelled before it began")
         elif not self._queue.cancel(operation.id):
             raise NotCancellableError(f"operation {operation.id} is over already; `operations` shows how it ended")
+
+    def _end_waiting(self, operation: Operation, error: str) -> None:
+        """End an operation that has been taken out of the queue."""
+        if operation_log := self.logs.live(operation.id):
+            operation_log.line(f"Error: {error}")
+        with self._store.write() as connection:
+            operations.finish(connection, operation, "cancelled", error)
+        self._end(operation)
 
     def drain(self, seconds: float, cancel_seconds: float) -> None:
         """Start nothing more, let what runs finish for so long, then cancel it. What waits is run by the next start."""

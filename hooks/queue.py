@@ -22,6 +22,8 @@ class Job:
     run: Callable[[threading.Event], None]
     """Does the work on a thread of its own, and never raises. The event is set when it should stop."""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    branch: str | None = None
+    """The branch whose push asked for it."""
 
 
 class Queue:
@@ -50,6 +52,19 @@ class Queue:
             found = [job for job in self._waiting if job.number == number]
             self._waiting = [job for job in self._waiting if job.number != number]
             return bool(found)
+
+    def overtake(self, job: Job) -> list[int]:
+        """Take out of the queue what waits for an earlier push to the branch of `job`; return the numbers."""
+        if job.branch is None:
+            return []
+        with self._changed:
+            overtaken = [
+                other
+                for other in self._waiting
+                if (other.app_id, other.branch) == (job.app_id, job.branch) and other.number < job.number
+            ]
+            self._waiting = [other for other in self._waiting if other not in overtaken]
+            return [other.number for other in overtaken]
 
     def cancel(self, number: int) -> bool:
         """Ask a running job to stop; False if it is not running."""

@@ -152,6 +152,28 @@ def test_a_waiting_operation_can_be_cancelled(alice: Person, new_app: NewApp, pr
     assert commit not in shop.remote_refs().values()
 
 
+def test_a_newer_push_supersedes_one_that_waits(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    shop.commit(files(private_base, "hangs", dockerfile=HANGS))
+    first = BackgroundPush(shop)
+    first.wait_for("remote: hanging now")
+    running = read(alice, "operations", "--app", shop.app)[0]["id"]
+    shop.commit(files(private_base, "overtaken"))
+    second = BackgroundPush(shop)
+    second.wait_for("Waiting for operation")
+    shop.commit(files(private_base, "newest"))
+    third = BackgroundPush(shop)
+    third.wait_for("Waiting for operation")
+    status, said = second.end()
+    assert status != 0
+    assert "superseded by operation" in said
+    assert alice.ssh("operation:cancel", str(running)).returncode == 0
+    assert first.end()[0] != 0
+    status, said = third.end()
+    assert status == 0, said
+    assert answer(show(alice, shop.app)["url"])["version"] == "newest"
+
+
 def test_ctrl_c_leaves_the_deploy_running(alice: Person, new_app: NewApp, private_base: str) -> None:
     shop = new_app(alice)
     commit = shop.commit(files(private_base, "interrupted", dockerfile=TAKES_A_WHILE))
