@@ -7,19 +7,19 @@ from contextlib import closing
 from typing import cast
 
 from gitserver.streams import ClientStreams
-from gitserver.watching import WatchedEngineRoom
-from hooks.engine_room import Frame, User
+from hooks.engine_room import EngineRoom, Frame, User
 from store.errors import SlipwayError, UsageError
 
 MAX_INPUT_BYTES = 16 << 20
 """Longest text that a command takes from standard input: it is held in memory here and in the engine room."""
 
 
-def run(streams: ClientStreams, engine_room: WatchedEngineRoom, user: User, line: str, *, terminal: bool) -> int:
+def run(streams: ClientStreams, engine_room: EngineRoom, user: User, line: str, *, terminal: bool) -> int:
     """Run `line` for `user` and return its exit status, 0 to 255.
 
     With `terminal`, a terminal in raw mode is at the other end, which wants a carriage return in each line end. Raises
-    SlipwayError for what the user should read, ClientGoneError when they have left; the operation goes on then.
+    SlipwayError for what the user should read, ClientGoneError or CallerGoneError when they have left; the operation
+    goes on then.
     """
     end = "\r\n" if terminal else "\n"
 
@@ -48,7 +48,7 @@ def run(streams: ClientStreams, engine_room: WatchedEngineRoom, user: User, line
 
 
 def _relay(
-    engine_room: WatchedEngineRoom,
+    engine_room: EngineRoom,
     user: User,
     line: str,
     stdin: str | None,

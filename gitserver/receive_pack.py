@@ -25,23 +25,22 @@ from gitserver.report import report
 from gitserver.side_band import SideBand
 from gitserver.streams import ClientStreams
 from gitserver.visible_refs import VisibleRefs
-from gitserver.watching import WatchedEngineRoom
-from hooks.engine_room import Repository, User
+from hooks.engine_room import EngineRoom, Repository, User
 from hooks.post_receive import deploy
 from hooks.pre_receive import ZERO, RefUpdate, Verdict, judge
 
 
 def serve(
     streams: ClientStreams,
-    engine_room: WatchedEngineRoom,
+    engine_room: EngineRoom,
     user: User,
     repository: Repository,
     log: FilteringBoundLogger,
 ) -> int:
     """Serve one push and return its exit status, which is 0 also where refs are refused: the report says so.
 
-    Raises PushProtocolError, and ClientGoneError; nothing of the push is kept then, but that a deploy which has begun
-    goes on.
+    Raises PushProtocolError, and ClientGoneError or CallerGoneError; nothing of the push is kept then, but a deploy
+    that has begun goes on.
     """
     streams.write(advertisement(VisibleRefs(str(repository.path)).pushable()))
     protocol = ReceivableProtocol(streams.read, streams.write)
@@ -67,7 +66,7 @@ class _Push:
     """One push, and what has become of each of its refs: `results` has None for done, else why not."""
 
     streams: ClientStreams
-    engine_room: WatchedEngineRoom
+    engine_room: EngineRoom
     user: User
     repository: Repository
     request: PushRequest

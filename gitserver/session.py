@@ -13,8 +13,7 @@ from gitserver import command, exec_request, receive_pack, upload_pack
 from gitserver.exec_request import GitRequest
 from gitserver.greeting import greeting
 from gitserver.streams import ClientGoneError, ClientStreams
-from gitserver.watching import WatchedEngineRoom
-from hooks.engine_room import EngineRoom, User
+from hooks.engine_room import Caller, CallerGoneError, EngineRoom, User
 from store.errors import RefusedError, SlipwayError
 
 INTERRUPT = b"\x03"
@@ -36,7 +35,8 @@ class Session:
         self.git_protocol: str | None = None
         self._channel = channel
         self._streams = ClientStreams(channel)
-        self._engine_room = WatchedEngineRoom(engine_room)
+        self._caller = Caller()
+        self._engine_room = engine_room.on_behalf_of(self._caller)
         self._user = user
         self._log = log
         self._ended = ended
@@ -73,10 +73,10 @@ class Session:
     def _run(self) -> None:
         status = 1
         try:
-            with self._streams.when_gone(self._engine_room.leave):
+            with self._streams.when_gone(self._caller.leave):
                 status = self._serve()
             self._log.info("session.ended", status=status)
-        except ClientGoneError:
+        except (ClientGoneError, CallerGoneError):
             self._log.info("session.client_gone")
         except SlipwayError as error:
             status = error.exit_status

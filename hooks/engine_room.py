@@ -16,8 +16,9 @@ import http.client
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,14 +92,59 @@ class _Connection(http.client.HTTPConnection):
             self.sock.connect(address)
 
 
+class CallerGoneError(Exception):
+    """Whoever asked has left, so there is nobody to answer. What the engine room was asked to do, it does."""
+
+
+class Caller:
+    """Somebody who asks and may leave before the answer has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gone = False
+        self._connections: set[socket.socket] = set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether `leave` has been called."""
+        return self._gone
+
+    def leave(self) -> None:
+        """End every answer at once, those to come included: they raise CallerGoneError. Safe in any thread."""
+        with self._lock:
+            self._gone = True
+            for connection in self._connections:
+                # A thread that waits in recv() is not woken by closing the descriptor, but by shutting the socket down.
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def listening(self, connection: socket.socket) -> Iterator[None]:
+        """Have `connection` shut down if the caller leaves before the block ends; raises CallerGoneError."""
+        with self._lock:
+            if self._gone:
+                raise CallerGoneError
+            self._connections.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+
+
 class EngineRoom:
     """A client of the engine room. It holds no connection between calls, so it may be shared by threads."""
 
     ANSWER_SECONDS = 30.0
     """How long a plain question may take before the engine room counts as unreachable."""
 
-    def __init__(self, socket_path: Path) -> None:
+    def __init__(self, socket_path: Path, caller: Caller | None = None) -> None:
         self._path = socket_path
+        self._caller = caller or Caller()
+
+    def on_behalf_of(self, caller: Caller) -> EngineRoom:
+        """Return the same engine room as `caller` sees it: every call raises CallerGoneError once they have left."""
+        return EngineRoom(self._path, caller)
 
     def authenticate(self, key: str) -> User | None:
         """Return who owns a public key, or None.
@@ -158,15 +204,21 @@ class EngineRoom:
     ) -> Iterator[http.client.HTTPResponse]:
         with closing(_Connection(self._path, timeout)) as connection:
             try:
-                payload = None if body is None else json.dumps(body).encode()
-                connection.request(method, path, payload, {"Content-Type": "application/json"})
-                response = connection.getresponse()
-                if response.status == http.client.FORBIDDEN:
-                    raise RefusedError(json.loads(response.read())["error"])
-                if response.status != http.client.OK:
-                    raise SlipwayError(json.loads(response.read())["error"])
-                yield response
-            except (OSError, http.client.HTTPException) as error:
+                connection.connect()
+                with self._caller.listening(connection.sock):
+                    payload = None if body is None else json.dumps(body).encode()
+                    connection.request(method, path, payload, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    if response.status == http.client.FORBIDDEN:
+                        raise RefusedError(json.loads(response.read())["error"])
+                    if response.status != http.client.OK:
+                        raise SlipwayError(json.loads(response.read())["error"])
+                    yield response
+            except (OSError, http.client.HTTPException, SlipwayError) as error:
+                if self._caller.gone:
+                    raise CallerGoneError from None
+                if isinstance(error, SlipwayError):
+                    raise
                 raise EngineRoomUnreachableError(
                     "the server's engine room does not answer; try again in a moment"
                 ) from error

@@ -65,7 +65,7 @@ class Operations:
                     self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
                 operation_log = self.logs.open(operation.id)
                 self._introduce(operation, request, operation_log)
-                self._enqueue(operation, operation_log, request.push and request.push.ref)
+                self._enqueue(operation, operation_log, request.push.ref if request.push else None)
             except Exception:
                 with self._store.write() as connection:
                     operations.finish(connection, operation, "failed", "the server could not begin it")

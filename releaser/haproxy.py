@@ -40,6 +40,9 @@ POLL_SECONDS = 0.01
 SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin"
 """Where Debian puts it, which is not in everybody's PATH."""
 
+COMM_LENGTH = 15
+"""Characters of a program's name that the kernel keeps (proc(5), /proc/PID/comm)."""
+
 PROXY_USER = "haproxy"
 """The user that Debian's package makes for it."""
 
@@ -286,13 +289,18 @@ class Proxy:
             raise ProxyFailedError("HAProxy did not take its new configuration and keeps the former one")
 
     def _alive(self) -> int | None:
-        """Return the master's process id, if the process of that id is really this folder's proxy."""
+        """Return the master's process id, if the process of that id is really this folder's proxy.
+
+        It is a haproxy that works in this folder. Its arguments would say so too, but they are not there to read while
+        the master executes itself anew, which it does at its start and at each reload.
+        """
         try:
             master = int((self._folder / PID_FILE).read_text().split()[0])
-            words = Path(f"/proc/{master}/cmdline").read_bytes().split(b"\0")
+            process = Path(f"/proc/{master}")
+            program = process.joinpath("comm").read_text().rstrip("\n")
+            ours = program == Path(self._program).name[:COMM_LENGTH] and process.joinpath("cwd").samefile(self._folder)
         except (OSError, ValueError, IndexError):
             return None
-        ours = b"haproxy" in words[0] and str(self._folder).encode() in words
         return master if ours else None
 
 
