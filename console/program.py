@@ -92,6 +92,22 @@ def down(**values: Any) -> None:
     click.echo(f"Removed the containers and the proxy of {settings.data.root}; its records stay.")
 
 
+@program.command()
+@options(*SETTINGS)
+def doctor(**values: Any) -> None:
+    """Look at everything that a server needs, and say what is wrong and what to do. Changes nothing.
+
+    The exit status is 1 if anything is wrong.
+    """
+    from console.doctor import examine  # the other commands need no engine
+
+    problems = 0
+    for finding in examine(Settings(**values)):
+        problems += finding.problem is not None
+        click.echo(f"{'PROBLEM' if finding.problem else 'ok':8} {finding.subject}: {finding.problem or finding.detail}")
+    sys.exit(1 if problems else 0)
+
+
 def _passed_on(words: list[str]) -> click.Command:
     """Return a command that sends `words` to a server, less the options that are meant for this program."""
     words, remote = _take(words, "--remote")

@@ -1,0 +1,159 @@
+"""`slipway doctor`: looks at everything that a server needs, and says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import text
+
+from console.settings import Settings
+from gitserver import git_program
+from hooks.repository import BareRepository
+from releaser.engine import DEFAULT_URL, Engine
+from store import apps, configs, releases
+from store.database import Store
+from store.errors import SlipwayError
+
+LEAST_FREE_BYTES = 2 << 30
+"""Room for a few images and logs; below it builds begin to fail halfway."""
+
+FSCK_SECONDS = 600
+"""After which the examination of one repository is given up."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `problem` None is well; else what is wrong and what to do."""
+
+    subject: str
+    problem: str | None
+    detail: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield findings, each as soon as it is made. Nothing is changed."""
+    yield _finding("data folder", lambda: _data_folder(settings))
+    yield _finding("disk", lambda: _disk(settings.data.root))
+    yield _finding("engine", _engine)
+    yield _finding("proxy", lambda: _program("haproxy", "routes", "-v"))
+    yield _finding("git", lambda: _program("git", "fast pushes and clones", "--version"))
+    yield _finding("server", lambda: _serving(settings.data.lock))
+    try:
+        store = Store.open(settings.data)
+    except SlipwayError as error:
+        yield Finding("records", str(error))
+        return
+    try:
+        yield _finding("records", lambda: _records(store))
+        yield from _apps(store, settings)
+    finally:
+        store.close()
+
+
+def _finding(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, None, look())
+    except SlipwayError as error:
+        return Finding(subject, str(error))
+    except OSError as error:
+        return Finding(subject, f"it cannot be looked at: {error}")
+
+
+class _ProblemError(SlipwayError):
+    """What a look has found."""
+
+
+def _data_folder(settings: Settings) -> str:
+    data = settings.data
+    data.require()
+    for path in (data.root, data.config_key, data.host_key, data.database):
+        if not path.exists():
+            continue
+        found = path.stat()
+        if found.st_uid != os.geteuid():
+            raise _ProblemError(
+                f"{path} belongs to another user; run this as the user who runs the server, or chown it"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise _ProblemError(f"others may read {path}; mend it with: chmod go= {path}")
+    return str(data.root)
+
+
+def _disk(folder: Path) -> str:
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise _ProblemError(f"only {free >> 20:,} MiB are free below {folder}; builds and pushes will soon fail")
+    return f"{free >> 30:,} GiB free"
+
+
+def _engine() -> str:
+    url = os.environ.get("DOCKER_HOST")
+    with Engine(url):
+        return url or DEFAULT_URL
+
+
+def _program(name: str, purpose: str, *question: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise _ProblemError(f"{name} is missing, which is needed for {purpose}; install the package {name}")
+    said = subprocess.run([path, *question], capture_output=True, text=True, timeout=10, check=False).stdout
+    return said.splitlines()[0] if said else path
+
+
+def _serving(lock: Path) -> str:
+    if not lock.exists():
+        return "it has never been started"
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "it is running"
+    return "it is not running"
+
+
+def _records(store: Store) -> str:
+    with store.read() as connection:
+        damage = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check"))]
+        orphans = len(connection.execute(text("PRAGMA foreign_key_check")).all())
+        count = len(apps.everywhere(connection))
+    if damage != ["ok"] or orphans:
+        raise _ProblemError(f"the database is damaged ({damage[0]}, {orphans} orphans); restore a backup")
+    return f"{count} apps"
+
+
+def _apps(store: Store, settings: Settings) -> Iterator[Finding]:
+    with store.read() as connection:
+        everything = apps.everywhere(connection)
+    for app in everything:
+        yield _finding(f"app {app.handle}", partial(_app, store, settings, app))
+
+
+def _app(store: Store, settings: Settings, app: apps.App) -> str:
+    with store.read() as connection:
+        configs.current(connection, store.seal, app)  # raises SealError if it does not open
+        release = releases.current(connection, app)
+    repository = BareRepository(settings.data.repositories / f"{app.id}.git")
+    if not (repository.path / "HEAD").exists():
+        raise _ProblemError(f"its repository {repository.path} is gone; restore a backup")
+    commit = release.artifact.commit if release else None
+    branch = release.artifact.git_ref if release else None
+    if commit and branch and repository.branches().get(branch) != commit:
+        raise _ProblemError(
+            f"{branch} does not point at the commit that runs, {commit[:12]}; mend it with: rebuild --app {app.handle}"
+        )
+    if git_program.installed():
+        words = ["git", "-C", str(repository.path), "fsck", "--no-progress", "--no-dangling"]
+        environment = git_program.environment()
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=FSCK_SECONDS, check=False)
+        if done.returncode:
+            first = (done.stderr or done.stdout).splitlines()[:1]
+            raise _ProblemError(f"git fsck finds its repository damaged ({''.join(first)}); restore a backup")
+    return f"release {release.number}" if release else "not deployed yet"
