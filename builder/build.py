@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from builder import bases, context, credentials, dockerfile, image, stages
-from builder.classic import ClassicBuilder
+from builder.choice import Choice, choose
+from builder.context import Context
+from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerfile import Dockerfile
 from builder.engine import EngineUnreachableError, IsolatedClient, TimeLimitError, session
 from builder.image import Image
@@ -49,12 +51,16 @@ def build(
     say: Callable[[str], None],
     cancelled: threading.Event,
     time_limit: float,
+    cache_key: Secret,
+    choice: Choice = "auto",
+    rebuild: bool = False,
 ) -> Image:
     """Build the image of a commit.
 
     `engine` is an address as in DOCKER_HOST, None for the environment's. `config` is the app's whole config. `say`
     gets whole lines as they come, ends included. Setting `cancelled` stops the build at any point, `time_limit` is in
-    seconds.
+    seconds. `cache_key` is the app's own and never changes: caches of different apps are kept apart by it. `rebuild`
+    runs every step, whatever is cached.
 
     Raises SlipwayError: a class of its own for each reason, CancelledError among them. Nothing of an interrupted build
     is left in the engine.
@@ -67,28 +73,34 @@ def build(
         tree.folder(folder)
         procfile, aptible_yml = _text(tree, PROCFILE), _text(tree, APTIBLE_YML)
         layout = stages.read(file, source.commit)
-        builder: Builder = ClassicBuilder()
-        builder.check(file)
+        builder: Builder | None = None
         try:
             with session(engine, cancelled, deadline) as client:
+                builder = choose(choice, client)
+                builder.check(file)
                 references = [use.reference for use in layout.uses.values()]
                 permissions = bases.ask_all(references, registry_credentials, say, cancelled)
                 found = _pull_all(client, layout, permissions, say)
-                extra = {context.DOCKERFILE: stages.pinned(file, layout, lambda use: found[use].id)}
+                extra = {}
                 if file.names_config_file:
                     say(_CONFIG_FILE_WARNING)
                     extra[context.CONFIG_FILE] = context.config_file(config)
                 plan = Plan(
                     dockerfile=file,
-                    context=context.stream(tree, folder, extra=extra, say=say),
-                    shown_as={base.id: str(use.reference) for use, base in found.items()},
+                    stages=layout,
+                    bases=found,
+                    context=Context(tree, folder, extra, say),
                     arguments={GIT_COMMIT: source.commit} if file.declares(GIT_COMMIT) else {},
+                    config={key: value for key, value in config.items() if key not in REGISTRY_VARIABLES},
+                    cache_key=cache_key,
                     tag=tag,
                     labels=labels,
+                    rebuild=rebuild,
                 )
                 inspection = client.image(builder.build(client, plan, say))
         except (CancelledError, TimeLimitError) as error:
-            _discard(builder, engine)
+            if builder:
+                _discard(builder, engine)
             if isinstance(error, TimeLimitError):
                 minutes = f"{time_limit / SECONDS_A_MINUTE:g}"
                 raise TimeLimitError(f"The build was stopped, since it took longer than {minutes} minutes.") from None

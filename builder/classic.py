@@ -12,11 +12,11 @@ from typing import IO, Any, cast
 import requests
 from docker.errors import APIError, DockerException
 
-from builder import context
+from builder import context, stages
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
 from builder.output import Lines, one_line, unpainted
-from builder.plan import BuildFailedError, Plan
+from builder.plan import BuildFailedError, Plan, quoted
 
 NEWER_FLAGS = {
     "add": ("--link", "--chmod", "--checksum", "--keep-git-dir", "--exclude", "--unpack"),
@@ -24,9 +24,6 @@ NEWER_FLAGS = {
     "run": ("--mount", "--network", "--security", "--device"),
 }
 """Options that only BuildKit has."""
-LONGEST_QUOTE = 80
-"""Characters of an instruction that an error quotes."""
-
 CONTAINER_END_SECONDS = 10.0
 """How long a cancelled step's container may take to end. The engine kills it at once, and then unmounts it."""
 CONTAINER_LOOK_SECONDS = 0.05
@@ -60,14 +57,16 @@ class ClassicBuilder:
 
     def build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         """Build and tag an image; see builder.plan.Builder."""
+        # Named by their ids: a name would be asked of a registry, or moved meanwhile.
+        dockerfile = stages.pinned(plan.dockerfile, plan.stages, lambda use: plan.bases[use].id)
         messages: Iterator[Mapping[str, Any]] = client.build(
-            fileobj=cast("IO[bytes]", plan.context),
+            fileobj=cast("IO[bytes]", plan.context.tar(dockerfile)),
             custom_context=True,
             dockerfile=context.DOCKERFILE,
             tag=plan.tag,
             labels=dict(plan.labels),
             buildargs=dict(plan.arguments),
-            # Every image is in the store and named by its id: a name would be asked of a registry, or moved meanwhile.
+            nocache=plan.rebuild,
             pull=False,
             rm=True,
             forcerm=True,
@@ -142,8 +141,8 @@ def _remove_layer(client: IsolatedClient, layer: str, until: float) -> None:
 
 
 def _named(text: str, plan: Plan) -> str:
-    for image, name in plan.shown_as.items():
-        text = text.replace(image, name)
+    for use, base in plan.bases.items():
+        text = text.replace(base.id, str(use.reference))
     return text
 
 
@@ -155,8 +154,7 @@ def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | Dockerfi
     if not 0 < step <= len(plan.dockerfile.instructions):
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
     instruction = plan.dockerfile.instructions[step - 1]
-    quote = one_line(instruction.text)
-    quote = quote if len(quote) <= LONGEST_QUOTE else quote[: LONGEST_QUOTE - 1] + "…"
+    quote = quoted(instruction)
     status = _EXIT_STATUS.search(said)
     why = f"ended with exit status {status[1]}" if status else f"failed: {said}"
     return BuildFailedError(f"Dockerfile line {instruction.line}: {quote} {why}.")

@@ -6,9 +6,11 @@ owners are root. The format is POSIX.1-2001's (pax), whose extended headers carr
 
 from __future__ import annotations
 
+import heapq
 import shlex
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from builder import dockerignore
 from builder.credentials import REGISTRY_VARIABLES
@@ -57,6 +59,43 @@ def config_file(config: Mapping[str, Secret]) -> bytes:
     ).encode()
 
 
+@dataclass(frozen=True)
+class Context:
+    """A folder of a commit as a build context, to be read by a builder."""
+
+    tree: CommitTree
+    folder: str
+    extra: Mapping[str, bytes]
+    """Files at the context's root that take the place of the tree's own, by name."""
+    say: Callable[[str], None]
+    """Told about what cannot be in a context: submodules and files in Git LFS."""
+
+    def tar(self, dockerfile: bytes) -> Iterator[bytes]:
+        """Yield the tar stream that the classic builder reads, with the Dockerfile in it under the name DOCKERFILE.
+
+        See `stream` for what is raised.
+        """
+        return stream(self.tree, self.folder, extra={**self.extra, DOCKERFILE: dockerfile}, say=self.say)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what is in the context, in the order of paths as BuildKit wants it: names compared within each folder.
+
+        Raises SourceError, DockerignoreError, ContextError.
+        """
+        rules = dockerignore.parse(self.tree.file(f"{self.folder}/{dockerignore.NAME}") or b"")
+        own = {name.encode(): Entry(name.encode(), 0o100644, b"") for name in self.extra}
+        of_tree = _walk(self.tree, self.tree.folder(self.folder), rules, set(own), by_name=True)
+        yield from heapq.merge((own[name] for name in sorted(own)), of_tree, key=lambda entry: entry.path.split(b"/"))
+
+    def size(self, entry: Entry) -> int:
+        """Return the length of a file in bytes."""
+        return self.tree.size(entry) if entry.object else len(self.extra[entry.path.decode()])
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the content of a file, or the target of a symbolic link."""
+        return self.tree.blob(entry) if entry.object else self.extra[entry.path.decode()]
+
+
 def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Callable[[str], None]) -> Iterator[bytes]:
     """Yield the tar stream of a folder of the commit.
 
@@ -68,7 +107,7 @@ def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Ca
     files = dict(extra)
     files[dockerignore.NAME] = _with_dockerfile_left_out(own_rules)
     rules = dockerignore.parse(own_rules or b"")
-    missing = _Missing()
+    missing = Missing()
     pending: list[bytes] = []
     size = total = 0
     for piece in _members(tree, tree.folder(folder), rules, files, missing):
@@ -94,7 +133,7 @@ def _with_dockerfile_left_out(own: bytes | None) -> bytes:
     return own + (b"" if own.endswith(b"\n") or not own else b"\n") + f"{DOCKERFILE}\n".encode()
 
 
-class _Missing:
+class Missing:
     """What the tree names but does not have."""
 
     def __init__(self) -> None:
@@ -122,7 +161,7 @@ def _some(paths: list[bytes]) -> str:
 
 
 def _members(
-    tree: CommitTree, root: bytes, rules: Dockerignore, files: Mapping[str, bytes], missing: _Missing
+    tree: CommitTree, root: bytes, rules: Dockerignore, files: Mapping[str, bytes], missing: Missing
 ) -> Iterator[bytes]:
     for name, content in sorted(files.items()):
         yield from _file(name.encode(), 0o644, content)
@@ -140,9 +179,17 @@ def _members(
             yield from _file(entry.path, 0o755 if entry.mode & 0o100 else 0o644, content)
 
 
-def _walk(tree: CommitTree, root: bytes, rules: Dockerignore, replaced: set[bytes]) -> Iterator[Entry]:
+def _walk(
+    tree: CommitTree, root: bytes, rules: Dockerignore, replaced: set[bytes], *, by_name: bool = False
+) -> Iterator[Entry]:
     """Yield what `.dockerignore` leaves in, folders before what is in them."""
-    waiting = [(tree.children(root, b""), rules.root)]
+
+    def children(folder: bytes, path: bytes) -> Iterator[Entry]:
+        found = tree.children(folder, path)
+        # Git orders a folder as if its name ended with a slash (git's tree.c, base_name_compare).
+        return iter(sorted(found, key=lambda entry: entry.path)) if by_name else found
+
+    waiting = [(children(root, b""), rules.root)]
     seen = 0
     while waiting:
         entries, folder = waiting[-1]
@@ -163,7 +210,7 @@ def _walk(tree: CommitTree, root: bytes, rules: Dockerignore, replaced: set[byte
         if not verdict.ignored:
             yield entry
         if entry.is_folder and (not verdict.ignored or rules.has_exceptions):
-            waiting.append((tree.children(entry.object, entry.path), verdict))
+            waiting.append((children(entry.object, entry.path), verdict))
 
 
 def _file(path: bytes, mode: int, content: bytes) -> Iterator[bytes]:

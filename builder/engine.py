@@ -8,10 +8,11 @@ which can be interrupted at any moment: the request is closed, and the engine th
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import requests
@@ -50,6 +51,7 @@ class IsolatedClient(InterruptibleSession, APIClient):
     """The SDK's client without anything of the server user's own Docker configuration."""
 
     def __init__(self, address: str | None) -> None:
+        self._address = address
         environment = dict(os.environ) | ({"DOCKER_HOST": address} if address else {})
         super().__init__(version="auto", timeout=ANSWER_SECONDS, **kwargs_from_env(environment))
         self.trust_env = False
@@ -62,6 +64,43 @@ class IsolatedClient(InterruptibleSession, APIClient):
         inspect: Any = self.inspect_image
         found: dict[str, Any] = inspect(name)
         return found
+
+    @property
+    def interface_version(self) -> tuple[int, ...]:
+        """The version of the Docker Engine API that is spoken, such as (1, 43)."""
+        return tuple(int(part) for part in str(self.api_version).split("."))
+
+    def dial(self) -> socket.socket:
+        """Return a connection of its own to the engine, to be closed, which an interruption closes too."""
+        adapter: Any = self.get_adapter(self.base_url)
+        request = requests.Request("GET", self.base_url).prepare()
+        pool = adapter.get_connection_with_tls_context(request, verify=self.verify, proxies={}, cert=self.cert)
+        self._remember_connections(pool)
+        connection = pool._new_conn()
+        connection.connect()
+        connection.sock.settimeout(None)
+        dialled: socket.socket = connection.sock
+        return dialled
+
+    def post_build(self, parameters: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        """Start a build whose context comes from a session, and yield the engine's messages.
+
+        The SDK's own `build` knows neither sessions nor BuildKit. Raises docker.errors.APIError.
+        """
+        api: Any = self
+        response = api._post(api._url("/build"), params=parameters, stream=True, timeout=None)
+        yield from api._stream_helper(response, decode=True)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take names off images, whatever has become of this client. Raises nothing."""
+        try:
+            own = IsolatedClient(self._address)
+        except (DockerException, requests.RequestException):
+            return
+        with closing(own):
+            for name in names:
+                with suppress(DockerException, requests.RequestException, HTTPError):
+                    own.remove_image(name, noprune=True)
 
 
 @contextmanager

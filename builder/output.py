@@ -23,6 +23,8 @@ class Lines:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._rest = ""
+        self.prefix = ""
+        """What stands before each line."""
 
     def add(self, text: str) -> None:
         """Take a piece of output; its finished lines are said before this returns."""
@@ -31,7 +33,7 @@ class Lines:
             whole.append(self._rest)
             self._rest = ""
         if whole:
-            self._say("".join(f"{_as_seen(line)}\n" for line in whole))
+            self._say("".join(f"{self.prefix}{_as_seen(line)}\n" for line in whole))
 
     def end(self) -> None:
         """Say what is left of a line without an end."""

@@ -1,4 +1,4 @@
-"""What every builder of this room is given, and what it answers: the classic one now, BuildKit by the same words.
+"""What every builder of this room is given, and what it answers: the classic one and BuildKit by the same words.
 
 By the time that a builder is called, everything has been decided: which images, by which content, what the engine will
 read. A builder only drives the engine and tells what it does.
@@ -6,13 +6,21 @@ read. A builder only drives the engine and tells what it does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from builder.dockerfile import Dockerfile
+from builder.bases import Base
+from builder.context import Context
+from builder.dockerfile import Dockerfile, Instruction
 from builder.engine import IsolatedClient
+from builder.output import one_line
+from builder.stages import ImageUse, Stages
 from store.errors import SlipwayError
+from store.secret import Secret
+
+LONGEST_QUOTE = 80
+"""Characters of an instruction that an error quotes."""
 
 
 class BuildFailedError(SlipwayError):
@@ -25,14 +33,20 @@ class Plan:
 
     dockerfile: Dockerfile
     """As it was read; errors name its lines."""
-    context: Iterator[bytes]
-    """A tar stream, `builder.context.DOCKERFILE` in it with every image from outside replaced by its id."""
-    shown_as: Mapping[str, str]
-    """For people: what the Dockerfile calls the image of each id."""
+    stages: Stages
+    bases: Mapping[ImageUse, Base]
+    """The image behind every place where the Dockerfile takes from outside."""
+    context: Context
     arguments: Mapping[str, str]
     """Build arguments. They end up in image history, so nothing secret is among them."""
+    config: Mapping[str, Secret]
+    """The app's config without registry credentials: what RUN --mount=type=secret may ask for."""
+    cache_key: Secret
+    """The app's own; what a build may keep or learn through caches is kept apart by it."""
     tag: str
     labels: Mapping[str, str]
+    rebuild: bool = False
+    """Whether every step runs again, cached or not."""
 
 
 class Builder(Protocol):
@@ -49,3 +63,9 @@ class Builder(Protocol):
 
     def discard(self, client: IsolatedClient) -> None:
         """Remove what an interrupted `build` left in the engine; `client` is a new one. Raises nothing."""
+
+
+def quoted(instruction: Instruction) -> str:
+    """Return an instruction as an error quotes it."""
+    text = one_line(instruction.text)
+    return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…"

@@ -60,6 +60,11 @@ class Entry:
         return stat.S_ISLNK(self.mode)
 
     @property
+    def is_regular(self) -> bool:
+        """Whether it is a file with content of its own."""
+        return stat.S_ISREG(self.mode)
+
+    @property
     def is_submodule(self) -> bool:
         """Whether it is a gitlink."""
         return self.mode == GITLINK
@@ -133,6 +138,10 @@ class CommitTree:
         if kind != Blob.type_num:
             raise self._damaged(entry.path)
         return content
+
+    def size(self, entry: Entry) -> int:
+        """Return the length of a file in bytes."""
+        return len(self.blob(entry))
 
     def _find(self, path: str) -> Entry | None:
         entry = Entry(b"", stat.S_IFDIR, self._root)

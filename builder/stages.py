@@ -85,8 +85,16 @@ def check_trigger(trigger: str, use: ImageUse) -> None:
             )
 
 
-def pinned(file: Dockerfile, stages: Stages, pin: Callable[[ImageUse], str]) -> bytes:
-    """Write the Dockerfile with each image from outside replaced by what `pin` names it."""
+def pinned(
+    file: Dockerfile,
+    stages: Stages,
+    pin: Callable[[ImageUse], str],
+    flags_of_run: Callable[[Instruction], Sequence[str]] = lambda run: run.flags,
+) -> bytes:
+    """Write the Dockerfile with each image from outside replaced by what `pin` names it.
+
+    `flags_of_run` may give a RUN other options than it is written with.
+    """
     texts = []
     for position, instruction in enumerate(file.instructions):
         use = stages.uses.get(position)
@@ -97,6 +105,8 @@ def pinned(file: Dockerfile, stages: Stages, pin: Callable[[ImageUse], str]) -> 
         elif use:
             flags = (f"--from={pin(use)}" if flag.startswith("--from=") else flag for flag in instruction.flags)
             texts.append(" ".join([instruction.keyword.upper(), *flags, instruction.arguments]))
+        elif instruction.keyword == "run" and (other := tuple(flags_of_run(instruction))) != instruction.flags:
+            texts.append(" ".join(["RUN", *other, instruction.arguments]))
         else:
             texts.append(instruction.text)
     return dockerfile.render(file, texts)

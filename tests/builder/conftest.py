@@ -14,6 +14,7 @@ import pytest
 from docker.errors import APIError
 
 from builder.build import Source, build
+from builder.choice import Choice
 from builder.credentials import PASSWORD, USERNAME
 from builder.image import Image
 from builder.pull import pull
@@ -47,6 +48,8 @@ class Workbench:
         self.client = docker.APIClient(engine, version="auto")
         self.tags: list[str] = []
         self.name = "built"
+        self.builder: Choice = "auto"
+        self.cache_key = Secret("of the only app")
 
     def git(self, *words: str | Path) -> str:
         identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=master"]
@@ -92,6 +95,8 @@ class Workbench:
             say=(log or Log()).say,
             cancelled=cancelled or threading.Event(),
             time_limit=time_limit,
+            cache_key=self.cache_key,
+            choice=self.builder,
         )
 
     def pull(self, reference: str, config: Mapping[str, str] | None = None, *, log: Log | None = None) -> Image:
