@@ -93,6 +93,31 @@ def down(**values: Any) -> None:
 
 
 @program.command()
+@options(DATA)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(data: DataFolder, file: Path) -> None:
+    """Write records, repositories, logs and keys into FILE, as one consistent archive, also while serving.
+
+    Keep it as safe as the server itself: it holds the key of the config.
+    """
+    from console.backup import back_up  # the other commands need no archives
+
+    size = back_up(data, file.absolute())
+    click.echo(f"Wrote {file}, {size:,} bytes. It holds the key of the config: keep it safe.")
+
+
+@program.command()
+@options(DATA)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(data: DataFolder, file: Path) -> None:
+    """Make a new data folder out of the backup FILE. The next `serve` deploys every app of it again."""
+    from console.backup import restore as put_back  # the other commands need no archives
+
+    handles = put_back(file, data)
+    click.echo(f"Restored {len(handles)} apps into {data.root}; `slipway serve` brings them back.")
+
+
+@program.command()
 @options(*SETTINGS)
 def doctor(**values: Any) -> None:
     """Look at everything that a server needs, and say what is wrong and what to do. Changes nothing.

@@ -16,9 +16,10 @@ from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue
 from hooks.request import Request
+from releaser.engine import ImageMissingError
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
-from store import apps, configs, operations, releases
+from store import apps, operations, releases
 from store.apps import App
 from store.database import Store
 from store.errors import CancelledError, SlipwayError
@@ -79,12 +80,6 @@ class Operations:
         if request.push:
             what += f" of {request.push.ref.removeprefix('refs/heads/')}"
         operation_log.line(what)
-        if request.force_zero_downtime:
-            # The releaser has no such choice yet; the request carries it all the same.
-            operation_log.line(
-                "Note: force-zero-downtime changes nothing yet. The service that takes requests is replaced without a "
-                "gap in any case, and services without a port stop before their successors start."
-            )
         # Public, since a config value may happen to be part of the host's name.
         for verb in ("follow", "cancel"):
             command = self._addresses.command(f"operation:{verb} {operation.id}")
@@ -191,8 +186,20 @@ class Operations:
         Raises SlipwayError if the engine or the proxy cannot be used; operations may run then, and say so themselves.
         """
         with self._queue.paused():
-            for app_id, error in self._releaser.restore(self._current()).items():
-                log.error("an app cannot be brought back", app=app_id, error=str(error))
+            wrong = self._releaser.restore(self._current())
+        for app_id, error in wrong.items():
+            log.error("an app cannot be brought back", app=app_id, error=str(error))
+            if isinstance(error, ImageMissingError):
+                self._make_again(app_id)
+
+    def _make_again(self, app_id: int) -> None:
+        """Build or pull the image of the current release again: this engine never had it, or it was pruned."""
+        with self._store.read() as connection:
+            app = apps.by_id(connection, app_id)
+            release = releases.current(connection, app)
+        if release is not None:
+            # The very image that ran, not what its name may mean by now.
+            self.open(app, None, Request("rebuild", image=release.artifact.image_digest))
 
     def _undo(self, operation: Operation) -> None:
         """End an operation that was cut off before its commit point."""
@@ -209,18 +216,9 @@ class Operations:
 
     def _current(self) -> list[ReleasePlan]:
         """Return what should be running."""
-        plans = []
         with self._store.read() as connection:
-            for app in apps.everywhere(connection):
-                release = releases.current(connection, app)
-                if release is not None and app.serving_operation_id is not None:
-                    config = configs.by_id(connection, self._store.seal, app, release.config_version_id)
-                    plans.append(
-                        self._pipeline.plan_of(
-                            app, release.artifact, config.values, release.number, app.serving_operation_id
-                        )
-                    )
-        return plans
+            plans = [self._pipeline.current_plan(connection, app) for app in apps.everywhere(connection)]
+        return [plan for plan in plans if plan is not None]
 
 
 def _one_line(text: str) -> str:

@@ -7,7 +7,10 @@ transaction of the records; a crash before it is undone at the next start (`hook
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from builder.build import Source, build
 from builder.credentials import REGISTRY_VARIABLES
@@ -15,22 +18,28 @@ from builder.image import Image
 from builder.pull import pull
 from hooks.addresses import Addresses
 from hooks.log import OperationLog
+from hooks.release_hooks import ReleaseHooks
 from hooks.repository import DEPLOYING, BareRepository, Branches, StaleRefError
 from hooks.request import Request
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
-from store import apps, configs, operations, releases
+from store import apps, configs, operations, releases, services
 from store.apps import App
 from store.config import Config, merge
 from store.configs import ConfigVersion
 from store.data_folder import DataFolder
 from store.database import Store
-from store.errors import SlipwayError
+from store.errors import CancelledError, SlipwayError, UsageError
 from store.operations import Operation
 from store.releases import Artifact, Release
+from store.services import NEW_SERVICE, ServiceSettings
 
 BUILD_SECONDS = 30 * 60.0
 """Time limit of a build, as in Aptible's contract."""
+
+
+EXPOSE_REGISTRY_CREDENTIALS = "SLIPWAY_EXPOSE_REGISTRY_CREDENTIALS"
+"""Config that lets containers have the credentials that images are pulled with."""
 
 
 class NothingToReleaseError(SlipwayError):
@@ -51,6 +60,8 @@ class _Plan:
     """The number of the release that it makes."""
     branches: Branches
     """Where the deploying branches point."""
+    services: Mapping[str, ServiceSettings]
+    """The settings of services that it ends with."""
 
 
 class Pipeline:
@@ -75,11 +86,17 @@ class Pipeline:
         Raises SlipwayError if it failed, with everything as it was before.
         """
         plan = self._plan(operation, log)
-        artifact = self._artifact(plan, log, cancelled)
-        if artifact is None:
-            self._keep_config(plan, log)
-        else:
-            self._release(plan, artifact, log, cancelled)
+        try:
+            artifact = self._artifact(plan, log, cancelled)
+            if artifact is None:
+                self._keep_config(plan, log)
+            else:
+                self._release(plan, artifact, log, cancelled)
+        except CancelledError:
+            raise
+        except SlipwayError as error:
+            self._after_failure(plan, error, log, cancelled)
+            raise
 
     def _plan(self, operation: Operation, log: OperationLog) -> _Plan:
         with self._store.read() as connection:
@@ -88,6 +105,7 @@ class Pipeline:
             before = configs.current(connection, self._store.seal, app)
             current = releases.current(connection, app)
             number = releases.next_number(connection, app)
+            settled = dict(services.of_app(connection, app))
             config = before
             if request.release is not None:
                 version = releases.by_number(connection, app, request.release).config_version_id
@@ -95,8 +113,11 @@ class Pipeline:
         values = merge(config.values, request.changes)
         if values != config.values:
             config = ConfigVersion(None, config.number, values)
+        if request.service is not None:
+            settled[request.service] = replace(settled.get(request.service, NEW_SERVICE), **request.settings)
         log.hide([before.values, request.changes, config.values])
-        return _Plan(operation, request, app, config, current, number, self.repository(app.id).branches())
+        branches = self.repository(app.id).branches()
+        return _Plan(operation, request, app, config, current, number, branches, settled)
 
     def _artifact(self, plan: _Plan, log: OperationLog, cancelled: threading.Event) -> Artifact | None:
         """Return what to release; None if only config changes, of an app that has no release."""
@@ -105,7 +126,7 @@ class Pipeline:
             case "rollback":
                 with self._store.read() as connection:
                     return releases.by_number(connection, plan.app, request.release or 0).artifact
-            case "configure" | "restart" if current is not None:
+            case "configure" | "restart" | "scale" if current is not None:
                 return current.artifact
             case "configure":
                 return None
@@ -114,13 +135,29 @@ class Pipeline:
             case "deploy" if request.commit:
                 return self._build(plan, request.commit, self._branch(plan), log, cancelled)
             case "deploy" | "rebuild" if current and current.artifact.image_name:
-                return self._pull(plan, current.artifact.image_name, log, cancelled)
+                pulled = self._pull(plan, request.image or current.artifact.image_name, log, cancelled)
+                return replace(pulled, image_name=current.artifact.image_name)
             case "rebuild" if current and current.artifact.commit:
                 return self._build(plan, current.artifact.commit, current.artifact.git_ref, log, cancelled)
         raise NothingToReleaseError(
             f"{plan.app.handle} has not been deployed yet; push to {self._addresses.git_repo(plan.app)}, "
             "or name an image with --docker-image"
         )
+
+    def _after_failure(self, plan: _Plan, error: SlipwayError, log: OperationLog, cancelled: threading.Event) -> None:
+        """Run the hooks of what runs on, the former release, and in its image."""
+        if plan.current is None:
+            return
+        hooks = ReleaseHooks(self._releaser, plan.current.artifact.aptible_yml, log, cancelled)
+        if not hooks.of(plan.request.type, "failure"):
+            return
+        with self._store.read() as connection:
+            if operations.by_id(connection, plan.operation.id).finished:
+                return  # it was only clearing up that failed
+            former = self.current_plan(connection, plan.app)
+        if former is not None:
+            log.line(f"Error: {error}")
+            hooks.after(plan.request.type, "failure", former)
 
     def _branch(self, plan: _Plan) -> str:
         """Return the deploying branch that will point at the commit: what it was pushed to, else the one in use."""
@@ -189,8 +226,17 @@ class Pipeline:
                 f"{ref} moved to {now[:12]} while this push waited, and the push does not contain that; fetch first"
             )
 
-    def plan_of(self, app: App, artifact: Artifact, values: Config, number: int, operation_id: int) -> ReleasePlan:
+    def plan_of(
+        self,
+        app: App,
+        artifact: Artifact,
+        values: Config,
+        number: int,
+        operation_id: int,
+        settled: Mapping[str, ServiceSettings],
+    ) -> ReleasePlan:
         """Return what the releaser needs to know to run an artifact with a config."""
+        hidden = () if _wanted(values, EXPOSE_REGISTRY_CREDENTIALS) else REGISTRY_VARIABLES
         return ReleasePlan(
             instance=self._store.instance(),
             app_id=app.id,
@@ -198,7 +244,7 @@ class Pipeline:
             number=number,
             operation=operation_id,
             image=artifact.image,
-            environment={name: value for name, value in values.items() if name not in REGISTRY_VARIABLES},
+            environment={name: value for name, value in values.items() if name not in hidden},
             procfile=artifact.procfile,
             settings={
                 name: values[name].reveal()
@@ -207,16 +253,34 @@ class Pipeline:
             },
             route=self._addresses.route(app),
             git_ref=artifact.commit,
+            services=settled,
         )
 
+    def current_plan(self, connection: Connection, app: App) -> ReleasePlan | None:
+        """Return what of an app should be running, None before its first release."""
+        release = releases.current(connection, app)
+        if release is None or app.serving_operation_id is None:
+            return None
+        config = configs.by_id(connection, self._store.seal, app, release.config_version_id)
+        settled = services.of_app(connection, app)
+        return self.plan_of(app, release.artifact, config.values, release.number, app.serving_operation_id, settled)
+
     def _release(self, plan: _Plan, artifact: Artifact, log: OperationLog, cancelled: threading.Event) -> None:
-        makes_release = plan.request.type != "restart"
+        makes_release = plan.request.type not in {"restart", "scale"}
         number = plan.number if makes_release or plan.current is None else plan.current.number
+        release = replace(
+            self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id, plan.services),
+            force_zero_downtime=plan.request.force_zero_downtime,
+        )
+        hooks = ReleaseHooks(self._releaser, artifact.aptible_yml, log, cancelled)
+        self._releaser.check(release)
+        if plan.request.type in {"deploy", "rebuild"}:
+            hooks.before_deploy(release)
         log.line(f"-----> Releasing version {number}")
-        release = self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id)
         with self._releaser.rollout(release, say=log.line, cancelled=cancelled):
             self._commit(plan, artifact, number if makes_release else None)
             log.line(f"-----> Released version {number} of {plan.app.handle}")
+            hooks.after(plan.request.type, "success", release)
             log.line(self._addresses.url(plan.app), public=True)
             # Whoever waits for the outcome need not wait for the old containers' last requests.
             log.close()
@@ -238,6 +302,8 @@ class Pipeline:
                     if config.id is None:
                         config = configs.add(connection, self._store.seal, plan.app, config.values)
                     releases.add(connection, plan.app, number, plan.operation, config, artifact)
+                if plan.request.service is not None:
+                    services.keep(connection, plan.app, plan.services)
                 apps.serve_from(connection, plan.app, plan.operation.id)
                 operations.finish(connection, plan.operation, "succeeded")
         except BaseException:
@@ -261,3 +327,11 @@ class Pipeline:
                 configs.add(connection, self._store.seal, plan.app, plan.config.values)
             operations.finish(connection, plan.operation, "succeeded")
         log.line(f"-----> Config of {plan.app.handle} changed; its first deploy will use it")
+
+
+def _wanted(values: Config, name: str) -> bool:
+    """Return whether a variable of the config says true. Raises UsageError for what is neither true nor false."""
+    value = values[name].reveal().lower() if name in values else "false"
+    if value not in {"true", "false"}:
+        raise UsageError(f"{name} is neither true nor false; set it to one of them")
+    return value == "true"

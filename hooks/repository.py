@@ -6,7 +6,7 @@ Refs are read and written by dulwich, with Git's own lock files, so that C Git m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -142,6 +142,13 @@ class BareRepository:
         """Keep a commit from being collected, under a ref that no client sees: `kind` is operations or releases."""
         with self._repo() as repo:
             repo.refs[Ref(f"{RESERVED}{kind}/{number}".encode())] = ObjectID(commit.encode())
+
+    def keep_held(self, kind: str, numbers: Collection[int]) -> None:
+        """Let go of everything that `hold` holds under other numbers."""
+        with self._repo() as repo:
+            for name in repo.refs.subkeys(Ref(f"{RESERVED}{kind}/".encode())):
+                if not name.isdigit() or int(name) not in numbers:
+                    repo.refs.remove_if_equals(Ref(f"{RESERVED}{kind}/".encode() + name), None)
 
     def let_go(self, kind: str, number: int) -> None:
         """Undo `hold`."""

@@ -1,0 +1,133 @@
+"""A backup taken while serving brings every app back, deployed, on a machine that has nothing but the archive."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from demo.person import Person
+from demo.registry import Registry
+from demo.server import PROGRAM, Server
+from tests.stories.test_operations import eventually
+from tests.stories.web_app import answer, answers, create, files, read, show
+from tests.world.working_copy import Repo
+
+
+def run(server: Server, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *words], env=server.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_app_comes_back(
+    new_server: Callable[..., Server],
+    person: Callable[[str], Person],
+    registry: Registry,
+    private_base: str,
+    engine: str,
+    tmp_path: Path,
+) -> None:
+    server = new_server()
+    carol = person("carol")
+    server.add_user(carol)
+    create(carol, "shop", registry.username, registry.password.reveal())
+    create(carol, "empty")
+    shop = Repo(carol, "shop")
+    commit = shop.commit(files(private_base, "backed up"))
+    assert shop.push().returncode == 0
+    stored = shop.commit({"version": "stored"})
+    assert shop.push("master:feature").returncode == 0
+    archive = tmp_path / "slipway.tar.gz"
+    taken = run(server, "backup", archive, "--data", server.data)
+    assert taken.returncode == 0, taken.stderr
+    assert archive.stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    assert shop.push().returncode == 0, "what is deployed later is not in the backup"
+    before = show(carol, "shop")
+    server.down()
+    with docker.APIClient(engine) as client:
+        for image in client.images():
+            if any("/shop:" in tag for tag in image["RepoTags"] or []):
+                client.remove_image(image["Id"], force=True)
+
+    lost = server.data.rename(tmp_path / "lost")
+    restored = run(server, "restore", archive, "--data", server.data)
+    assert restored.returncode == 0, restored.stderr
+    assert "Restored 2 apps" in restored.stdout
+    assert server.data.stat().st_mode & 0o077 == 0
+    server.start()
+    eventually(lambda: answers(before["url"]), "the app does not come back")
+    assert answer(before["url"])["version"] == "backed up"
+    eventually(lambda: read(carol, "operations", "--app", "shop")[0]["status"] == "succeeded", "it is not rebuilt")
+    assert shop.remote_refs()["refs/heads/master"] == commit
+    assert shop.remote_refs()["refs/heads/feature"] == stored
+    assert shop.push().returncode == 0
+    assert answer(before["url"])["version"] == "stored"
+    assert run(server, "doctor", "--data", server.data).returncode == 0
+    assert lost.exists()
+
+
+def test_what_is_no_backup_or_no_new_folder_is_refused(slipway: Server, alice: Person, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    assert run(slipway, "backup", archive, "--data", slipway.data).returncode == 0
+    onto = run(slipway, "restore", archive, "--data", slipway.data)
+    assert onto.returncode == 2
+    assert "not empty" in onto.stderr
+    for content in (b"", b"hello", archive.read_bytes()[:2000]):
+        damaged = tmp_path / "damaged"
+        damaged.write_bytes(content)
+        refused = run(slipway, "restore", damaged, "--data", tmp_path / "new")
+        assert refused.returncode == 1, refused.stdout
+        assert "is not a backup" in refused.stderr
+        assert not (tmp_path / "new").exists()
+    nowhere = run(slipway, "backup", tmp_path / "none" / "b.tar.gz", "--data", slipway.data)
+    assert nowhere.returncode == 1
+    assert "cannot be written" in nowhere.stderr
+
+
+def test_an_archive_that_reaches_out_of_its_folder_is_refused(slipway: Server, tmp_path: Path) -> None:
+    archive = tmp_path / "hostile.tar.gz"
+    manifest = tmp_path / "manifest"
+    manifest.write_text('{"format": 1}')
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(manifest, "slipway-backup.json")
+        tar.add(manifest, "../outside")
+    refused = run(slipway, "restore", archive, "--data", tmp_path / "data" / "new")
+    assert refused.returncode == 1
+    assert not (tmp_path / "data" / "outside").exists()
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_image_that_was_pruned_is_built_again(
+    new_server: Callable[..., Server],
+    person: Callable[[str], Person],
+    registry: Registry,
+    private_base: str,
+    engine: str,
+) -> None:
+    server = new_server()
+    carol = person("carol")
+    server.add_user(carol)
+    create(carol, "pruned", registry.username, registry.password.reveal())
+    copy = Repo(carol, "pruned")
+    copy.commit(files(private_base, "one"))
+    assert copy.push().returncode == 0
+    url = show(carol, "pruned")["url"]
+    server.down()
+    with docker.APIClient(engine) as client:
+        client.remove_image(show_image(client, "pruned"), force=True)
+    server.start()
+    eventually(lambda: answers(url), "the app does not come back")
+
+
+def show_image(client: docker.APIClient, app: str) -> str:
+    """Return the id of an app's image on the engine."""
+    for image in client.images():
+        if any(f"/{app}:" in tag for tag in image["RepoTags"] or []):
+            return str(image["Id"])
+    pytest.fail(f"the engine has no image of {app}")
