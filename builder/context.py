@@ -190,6 +190,8 @@ def _walk(
         return iter(sorted(found, key=lambda entry: entry.path)) if by_name else found
 
     waiting = [(children(root, b""), rules.root)]
+    unsaid: list[Entry] = []
+    """Ignored folders on the way to where the walk is. One is in the context after all if something in it is."""
     seen = 0
     while waiting:
         entries, folder = waiting[-1]
@@ -207,9 +209,14 @@ def _walk(
         if entry.path in replaced:
             continue
         verdict = rules.judge(entry.path.decode("utf-8", "surrogateescape"), folder)
+        unsaid = [above for above in unsaid if entry.path.startswith(above.path + b"/")]
         if not verdict.ignored:
+            yield from unsaid
+            unsaid.clear()
             yield entry
         if entry.is_folder and (not verdict.ignored or rules.has_exceptions):
+            if verdict.ignored:
+                unsaid.append(entry)
             waiting.append((children(entry.object, entry.path), verdict))
 
 

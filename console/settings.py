@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from store.data_folder import DataFolder
+from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
+from builder.choice import CHOICES, Choice
 from store.errors import UsageError
 from store.handles import check_handle
 
@@ -100,6 +102,13 @@ SETTINGS = (
     Setting(
         "host",
         "NAME",
+def _builder(text: str) -> Choice:
+    for choice in CHOICES:
+        if text == choice:
+            return choice
+    raise UsageError(f"{text!r} is no builder; choose one of {', '.join(CHOICES)}")
+
+
         None,
         str,
         "The name or address under which people reach this machine; it stands in the addresses that are shown. "
@@ -166,6 +175,13 @@ class Settings:
     log: str
 
     def bound(self, ssh: Address, api: Address) -> Settings:
+    Setting(
+        "builder",
+        "BUILDER",
+        "auto",
+        _builder,
+        "What builds images: buildkit or classic; auto is BuildKit where the engine is Docker 23 or newer.",
+    ),
         """Return the same settings with the addresses that are really listened on."""
         return replace(self, ssh=ssh, api=api)
 
@@ -204,3 +220,4 @@ def options(*settings: Setting) -> Callable[[Callable[..., Any]], Callable[..., 
         return function
 
     return decorate
+    builder: Choice

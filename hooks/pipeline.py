@@ -6,6 +6,7 @@ transaction of the records; a crash before it is undone at the next start (`hook
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from builder.build import Source, build
+from builder.choice import Choice
 from builder.credentials import REGISTRY_VARIABLES
 from builder.image import Image
 from builder.pull import pull
@@ -32,6 +34,7 @@ from store.database import Store
 from store.errors import CancelledError, SlipwayError, UsageError
 from store.operations import Operation
 from store.releases import Artifact, Release
+from store.secret import Secret
 from store.services import NEW_SERVICE, ServiceSettings
 
 BUILD_SECONDS = 30 * 60.0
@@ -68,13 +71,20 @@ class Pipeline:
     """Runs operations, each on the thread that calls it."""
 
     def __init__(
-        self, store: Store, folder: DataFolder, releaser: Releaser, addresses: Addresses, engine: str | None
+        self,
+        store: Store,
+        folder: DataFolder,
+        releaser: Releaser,
+        addresses: Addresses,
+        engine: str | None,
+        builder: Choice = "auto",
     ) -> None:
         self._store = store
         self._folder = folder
         self._releaser = releaser
         self._addresses = addresses
         self._engine = engine
+        self._builder = builder
 
     def repository(self, app_id: int) -> BareRepository:
         """Return an app's repository."""
@@ -183,6 +193,9 @@ class Pipeline:
                 say=log.write,
                 cancelled=cancelled,
                 time_limit=BUILD_SECONDS,
+                cache_key=self._cache_key(plan.app),
+                choice=self._builder,
+                rebuild=plan.request.type == "rebuild",
             )
         return Artifact(
             image=image.id,
@@ -206,6 +219,11 @@ class Pipeline:
             aptible_yml=image.aptible_yml,
             bases=image.bases,
         )
+
+    def _cache_key(self, app: App) -> Secret:
+        """Return an app's own key for what builds keep, made of the config key; an app's id is never used again."""
+        key = self._folder.config_key.read_bytes()
+        return Secret(hmac.digest(key, f"build cache of app {app.id}".encode(), "sha256").hex())
 
     def _tag(self, plan: _Plan) -> str:
         return f"slipway-{self._store.instance()}/{plan.app.handle}:{plan.operation.id}"

@@ -35,6 +35,11 @@ HEREDOC_API = (1, 42)
 
 _OFFICIAL = re.compile(r"docker/dockerfile(?:-upstream)?")
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line ([0-9]+): (.*)", re.IGNORECASE)
+_WRAPPING = re.compile(
+    r"(?:(?:rpc error: code = [A-Za-z]+ desc|failed to solve(?: with frontend [a-z0-9.]+)?|"
+    r"failed to (?:create LLB definition|compute cache key)|failed to process \"[^\"]*\")(?: =|:) )+"
+)
+"""What BuildKit's layers add to an error on its way, and tells its author nothing."""
 _EXIT_STATUS = re.compile(r"exit code: ([0-9]+)\Z")
 
 
@@ -168,7 +173,7 @@ def _follow(messages: Iterator[Mapping[str, Any]], progress: Progress) -> tuple[
 
 
 def _failure(steps: Steps, progress: Progress, message: str) -> BuildFailedError | DockerfileError:
-    said = one_line(message)
+    said = _WRAPPING.sub("", one_line(message))
     if syntax := _PARSE_ERROR.search(said):
         return DockerfileError(int(syntax[1]), syntax[2])
     failed: Instruction | None = steps.find(progress.failed.name) if progress.failed else None

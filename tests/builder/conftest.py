@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,10 @@ class Log:
 
     def __str__(self) -> str:
         return "".join(self.pieces)
+
+    def printed(self) -> list[str]:
+        """Return the lines that steps printed, without the step and time that BuildKit puts before them."""
+        return [re.sub(r"\A#[0-9]+ [0-9]+\.[0-9]{3} ", "", line) for line in str(self).splitlines()]
 
 
 class Workbench:
@@ -147,9 +152,20 @@ class Workbench:
         self.client.close()
 
 
+BOTH_BUILDERS = pytest.mark.parametrize("builder", ["classic", "buildkit"])
+"""What every builder has to do: the stories of a module that carries this mark are told with each of them."""
+
+
 @pytest.fixture
-def workbench(tmp_path: Path, engine: str) -> Iterator[Workbench]:
+def builder() -> Choice:
+    """The builder of stories that are about something else."""
+    return "auto"
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, engine: str, builder: Choice) -> Iterator[Workbench]:
     bench = Workbench(tmp_path / "app", engine)
+    bench.builder = builder
     yield bench
     bench.close()
 
