@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from dulwich.object_store import DiskObjectStore
@@ -12,10 +12,26 @@ from dulwich.refs import DiskRefsContainer
 
 from gitserver import git_program
 from gitserver.quarantine import Quarantine
+from gitserver.small_history import leads_to_held
+from gitserver.stored_objects import stored_objects
 
 
-def disconnected(repository: Path, quarantine: Quarantine, tips: Sequence[str]) -> set[str]:
-    """Return those object ids among `tips` that lead to something in neither the repository nor the quarantine."""
+def disconnected(
+    repository: Path, quarantine: Quarantine, tips: Sequence[str], held: Collection[bytes] = frozenset()
+) -> set[str]:
+    """Return those object ids among `tips` that lead to something in neither the repository nor the quarantine.
+
+    `held` is what refs hold, and so complete; with it, most small pushes are proved without a program or a long walk.
+    """
+    if not tips:
+        return set()
+    with stored_objects(repository) as stored:
+        if all(leads_to_held(tip.encode(), quarantine.small, held, stored) for tip in tips):
+            return set()
+    if quarantine.self_contained:
+        # What leads nowhere else is whole; only a tip that is not in it, and not here before, may be broken.
+        with quarantine.new_packs() as packs:
+            tips = [tip for tip in tips if not any(ObjectID(tip.encode()) in pack for pack in packs)]
     if not tips or _connected(repository, quarantine, tips):
         return set()
     return {tip for tip in tips if len(tips) == 1 or not _connected(repository, quarantine, [tip])}

@@ -11,13 +11,12 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
-from gitserver.streams import ClientGoneError, ClientStreams
+from gitserver.streams import ClientStreams
 from hooks.pre_receive import RESERVED
 
 PIPE_BYTES = 1 << 20
@@ -25,6 +24,10 @@ PIPE_BYTES = 1 << 20
 
 CHUNK_BYTES = 1 << 16
 """How much is moved at a time; two SSH packets."""
+
+
+STREAMED_BYTES = 4 << 20
+"""A larger blob is never in a program's memory as a whole: with Git's default, 512 MiB, a push of one could be."""
 
 
 def installed() -> bool:
@@ -38,13 +41,19 @@ def upload_pack(repository: Path) -> list[str]:
     return [*_git(repository), "-c", f"transfer.hideRefs={hidden}", "upload-pack", "--strict", str(repository)]
 
 
-def index_pack(repository: Path, *, progress: bool) -> list[str]:
+def index_pack(repository: Path, *, progress: bool, most_bytes: int) -> list[str]:
     """Return the words of git-index-pack(1) as git-receive-pack calls it with `receive.fsckObjects`.
 
-    It reads a pack from standard input, checks every object of it and that all they point to is there, and completes a
-    thin pack. On standard output it names the pack.
+    It reads a pack of at most `most_bytes` from standard input, checks every object of it and that all they point to is
+    there, and completes a thin pack. On standard output it names the pack. Exit status 0 says that the pack's objects
+    lead to nothing outside it, 1 that they do.
     """
-    words = [*_git(repository), "index-pack", "--stdin", "--fix-thin", "--strict", "--report-end-of-input"]
+    words = [
+        *_git(repository),
+        *("-c", f"core.bigFileThreshold={STREAMED_BYTES}"),
+        *("index-pack", "--stdin", "--fix-thin", "--strict", "--check-self-contained-and-connected"),
+        *("--report-end-of-input", f"--max-input-size={most_bytes}"),
+    ]
     return [*words, "--show-resolving-progress"] if progress else words
 
 
@@ -87,29 +96,26 @@ class Child:
             # More than the limit for unprivileged users leaves the pipe as it was (pipe(7)).
             with suppress(OSError):
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        # The feeder closes it in its own time, which no other owner of the descriptor may forestall.
-        self._sink = os.fdopen(os.dup(stdin.fileno()), "wb", buffering=0)
+        # Whoever feeds it closes it in its own time, which no other owner of the descriptor may forestall.
+        self._stdin: int | None = os.dup(stdin.fileno())
         stdin.close()
 
-    def feed(self, read: Callable[[], bytes], first: bytes = b"") -> None:
-        """Pass `first` and then what `read` returns on to the program, from a thread, up to the end of either.
+    def feed(self, streams: ClientStreams, first: bytes = b"") -> None:
+        """Have `first` and then all of a client's input passed on to the program.
 
-        When the program takes no more, the rest is read and thrown away, so that a client who is still sending gets to
-        the point where it reads why.
+        When the program takes no more, the rest is thrown away, so that a client who is still sending gets to the point
+        where it reads why.
         """
-        threading.Thread(target=self._feed, args=(read, first), daemon=True).start()
+        descriptor, self._stdin = self._stdin, None
+        if descriptor is not None:
+            streams.divert(descriptor, first)
 
-    def _feed(self, read: Callable[[], bytes], first: bytes) -> None:
-        try:
-            with self._sink, suppress(BrokenPipeError):
-                data = first or read()
-                while data:
-                    _write_all(self._sink.fileno(), data)
-                    data = read()
-            while read():
-                pass
-        except ClientGoneError:
-            self.kill()
+    def close(self) -> None:
+        """Kill the program with those that it has started, if it still runs, and close what it was not fed from."""
+        self.kill()
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
 
     def output(self) -> Iterator[bytes]:
         """Yield the program's standard output as it comes."""
@@ -145,18 +151,12 @@ def running(words: Sequence[str], env: Mapping[str, str], streams: ClientStreams
     ) as process:
         child = Child(process)
         try:
-            with streams.when_gone(child.kill):
+            with streams.when_gone(child.kill), streams.awaiting_input():
                 yield child
         finally:
-            child.kill()
+            child.close()
 
 
 def _chunks(descriptor: int) -> Iterator[bytes]:
     while data := os.read(descriptor, CHUNK_BYTES):
         yield data
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

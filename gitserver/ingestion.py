@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.pack import Pack, unpack_object
 from dulwich.protocol import ReceivableProtocol
 
-from gitserver import git_program
+from gitserver import git_program, small_pack
+from gitserver.limits import PushLimits
+from gitserver.plain_objects import all_plain
 from gitserver.quarantine import Quarantine
+from gitserver.stored_objects import stored_objects
 from gitserver.streams import ClientGoneError, ClientStreams
 from hooks.engine_room import Repository
 from store.errors import SlipwayError
@@ -25,6 +29,16 @@ CHECKSUM_BYTES = 20
 
 SHALLOW_FILE = "shallow-of-the-pusher"
 """In the quarantine: commits whose parents the pusher does not have."""
+
+
+END_OF_INPUT = b"\0"
+"""What git-index-pack writes to its standard error when it has read the whole pack (`--report-end-of-input`)."""
+
+NOT_SELF_CONTAINED = 1
+"""Its exit status for a sound pack whose objects lead to others (`--check-self-contained-and-connected`)."""
+
+MAX_ERROR_BYTES = 4096
+"""How much of its last words is kept to understand them."""
 
 
 class UnpackError(SlipwayError):
@@ -40,56 +54,91 @@ def ingest(
     shallow: Collection[str],
     say: Callable[[bytes], None],
     progress: bool,
+    limits: PushLimits,
 ) -> None:
     """Read one pack from `protocol` into `quarantine`, every object of it checked.
 
     `say` gets what the user should see meanwhile. Commits in `shallow` may lack their parents, as far as the objects
-    themselves are concerned; whether history is complete is `connectivity`'s question. Raises UnpackError, and
-    ClientGoneError.
+    themselves are concerned; whether history is complete is `connectivity`'s question. Raises UnpackError,
+    PushLimitError, and ClientGoneError.
     """
     header = _read(protocol, HEADER_BYTES)
     if header[:4] != b"PACK" or int.from_bytes(header[4:8]) not in (2, 3):
         raise UnpackError("what was sent is not a pack")
+    limits.check_objects(int.from_bytes(header[8:]))
     if int.from_bytes(header[8:]) == 0:
         if _read(protocol, CHECKSUM_BYTES) != hashlib.sha1(header, usedforsecurity=False).digest():
             raise UnpackError("the pack's checksum is wrong")
-    elif git_program.installed():
-        _index_pack(streams, protocol, repository, quarantine, header, shallow, say, progress=progress)
-    else:
+    elif not git_program.installed():
         _add_thin_pack(protocol, quarantine, header)
+    elif (received := _keep_small(streams, repository, quarantine, header, shallow)) is not None:
+        _index_pack(streams, repository, quarantine, received, shallow, say, limits, progress=progress)
+
+
+def _keep_small(
+    streams: ClientStreams, repository: Repository, quarantine: Quarantine, header: bytes, shallow: Collection[str]
+) -> bytes | None:
+    """Take a small pack of plain objects into memory; else return what has come of it so far, for Git to look at."""
+    if shallow:
+        return header
+    try:
+        with stored_objects(repository.path) as stored:
+            pack = small_pack.read(streams.read, header, stored.read)
+    except small_pack.NotSmallError as more:
+        return more.received
+    except small_pack.DamagedPackError as error:
+        raise UnpackError(str(error)) from error
+    if not all_plain(pack.objects):
+        return pack.raw
+    quarantine.small = pack.objects
+    return None
 
 
 def _index_pack(
     streams: ClientStreams,
-    protocol: ReceivableProtocol,
     repository: Repository,
     quarantine: Quarantine,
-    header: bytes,
+    received: bytes,
     shallow: Collection[str],
     say: Callable[[bytes], None],
+    limits: PushLimits,
     *,
     progress: bool,
 ) -> None:
     env = git_program.environment(quarantine.environment)
-    with quarantine.store() as store:
-        # A commit that is here already has its parents here: only the others are where history may end.
-        ends = [oid for oid in shallow if ObjectID(oid.encode()) not in store]
-    if ends:
+    if shallow:
+        with quarantine.store() as store:
+            # A commit that is here already has its parents here: only the others are where history may end.
+            ends = [oid for oid in shallow if ObjectID(oid.encode()) not in store]
         path = quarantine.folder / SHALLOW_FILE
         path.write_text("".join(f"{oid}\n" for oid in ends))
         env["GIT_SHALLOW_FILE"] = str(path)
-    with git_program.running(git_program.index_pack(repository.path, progress=progress), env, streams) as child:
-        child.feed(lambda: protocol.recv(git_program.CHUNK_BYTES), header)
-        names = threading.Thread(target=lambda: [*child.output()], daemon=True)
+    words = git_program.index_pack(repository.path, progress=progress, most_bytes=limits.pack_bytes)
+    with git_program.running(words, env, streams) as child:
+        child.feed(streams, received)
+        said: list[bytes] = []
+        names = threading.Thread(target=lambda: said.extend(child.output()), daemon=True)
         names.start()
-        for data in child.errors():
-            say(data)
+        errors = b""
+        with ExitStack() as waiting:
+            waiting.enter_context(streams.awaiting_input())
+            for data in child.errors():
+                if END_OF_INPUT in data:
+                    # From here on the client waits for us.
+                    waiting.close()
+                errors = (errors + data)[-MAX_ERROR_BYTES:]
+                if shown := data.replace(END_OF_INPUT, b""):
+                    say(shown)
         names.join()
         status = child.wait()
     if streams.gone:
         raise ClientGoneError
-    if status != 0:
+    if b"exceeds maximum allowed size" in errors:
+        limits.check_pack(limits.pack_bytes + 1)
+    if status not in (0, NOT_SELF_CONTAINED) or not said:
         raise UnpackError("index-pack abnormal exit")
+    if status == 0 and not shallow:
+        quarantine.self_contained = True
 
 
 def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes) -> None:

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dulwich.object_store import DiskObjectStore
-from dulwich.objects import Commit, ObjectID
 from dulwich.protocol import ReceivableProtocol
 from structlog.typing import FilteringBoundLogger
 
@@ -20,11 +18,12 @@ from gitserver.advertisement import advertisement
 from gitserver.command_list import PushRequest, name_refusal, read_request
 from gitserver.connectivity import disconnected
 from gitserver.ingestion import UnpackError, ingest
+from gitserver.limits import PushLimitError, PushLimits
 from gitserver.quarantine import Quarantine, quarantine
 from gitserver.report import report
 from gitserver.side_band import SideBand
 from gitserver.streams import ClientStreams
-from gitserver.visible_refs import VisibleRefs
+from gitserver.visible_refs import pushable, read_refs
 from hooks.engine_room import EngineRoom, Repository, User
 from hooks.post_receive import deploy
 from hooks.pre_receive import ZERO, RefUpdate, Verdict, judge
@@ -36,19 +35,21 @@ def serve(
     user: User,
     repository: Repository,
     log: FilteringBoundLogger,
+    limits: PushLimits,
 ) -> int:
     """Serve one push and return its exit status, which is 0 also where refs are refused: the report says so.
 
     Raises PushProtocolError, and ClientGoneError or CallerGoneError; nothing of the push is kept then, but a deploy
     that has begun goes on.
     """
-    streams.write(advertisement(VisibleRefs(str(repository.path)).pushable()))
+    refs = read_refs(repository.path)
+    streams.write(advertisement(pushable(refs)))
     protocol = ReceivableProtocol(streams.read, streams.write)
-    request = read_request(protocol)
+    request = read_request(protocol, limits)
     if request is None:
         return 0
     with SideBand(streams, enabled=b"side-band-64k" in request.capabilities) as band:
-        push = _Push(streams, engine_room, user, repository, request, band)
+        push = _Push(streams, engine_room, user, repository, request, band, limits, frozenset(refs.values()))
         unpack = push.run(protocol)
         log.info("push", unpack=unpack or "ok", results=push.results)
         if request.capabilities & {b"report-status", b"report-status-v2"}:
@@ -71,6 +72,9 @@ class _Push:
     repository: Repository
     request: PushRequest
     band: SideBand
+    limits: PushLimits
+    held: frozenset[bytes]
+    """What refs held when the push began."""
     results: dict[str, str | None] = field(default_factory=dict)
     elsewhere: dict[str, RefUpdate] = field(default_factory=dict)
     """What was done in place of an update, by the ref that the client named."""
@@ -89,8 +93,9 @@ class _Push:
                         shallow=self.request.shallow,
                         say=self.band.progress,
                         progress=b"quiet" not in self.request.capabilities,
+                        limits=self.limits,
                     )
-            except UnpackError as error:
+            except (UnpackError, PushLimitError) as error:
                 self.results = {update.ref: "unpacker error" for update in self.request.updates}
                 return str(error)
             self._refuse_broken(objects, verdicts)
@@ -118,14 +123,13 @@ class _Push:
     def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict]) -> None:
         """Refuse what is left of the updates where it leads nowhere, or a branch would not hold a commit."""
         left = [v.update for v in verdicts if v.update.new != ZERO and self.results[v.update.ref] is None]
-        broken = disconnected(self.repository.path, objects, sorted({update.new for update in left}))
+        broken = disconnected(self.repository.path, objects, sorted({update.new for update in left}), self.held)
         reason = "shallow update not allowed" if self.request.shallow else "missing necessary objects"
-        with objects.store() as store:
-            for update in left:
-                if update.new in broken:
-                    self.results[update.ref] = reason
-                elif update.ref.startswith("refs/heads/") and not _is_commit(store, update):
-                    self.results[update.ref] = "a branch holds a commit, and this object is none"
+        for update in left:
+            if update.new in broken:
+                self.results[update.ref] = reason
+            elif update.ref.startswith("refs/heads/") and not objects.is_commit(update.new):
+                self.results[update.ref] = "a branch holds a commit, and this object is none"
 
     def _refuse_rest(self, reason: str) -> None:
         self.results = {ref: refusal or reason for ref, refusal in self.results.items()}
@@ -185,7 +189,3 @@ class _Push:
             self.request.options,
             lambda text: self.band.progress(text.encode()),
         )
-
-
-def _is_commit(store: DiskObjectStore, update: RefUpdate) -> bool:
-    return isinstance(store[ObjectID(update.new.encode())], Commit)

@@ -17,6 +17,7 @@ from dulwich.file import FileLocked, GitFile
 from dulwich.objects import ObjectID
 from dulwich.refs import DiskRefsContainer, Ref
 
+from gitserver.visible_refs import held, read_refs
 from hooks.pre_receive import ZERO, RefUpdate
 
 STALE = "it has moved on the server meanwhile; fetch, then push again"
@@ -38,7 +39,7 @@ class _Lock(Protocol):
 
 def current(repository: Path, ref: str) -> str:
     """Return the object id that a ref holds, 40 zeros if there is no such ref."""
-    return _current(DiskRefsContainer(str(repository)), Ref(ref.encode()))
+    return (held(repository, Ref(ref.encode())) or ObjectID(ZERO.encode())).decode("ascii")
 
 
 def apply(repository: Path, updates: Iterable[RefUpdate], *, atomic: bool) -> dict[str, str | None]:
@@ -59,9 +60,12 @@ class _Transaction:
     """Updates that are done together or not at all."""
 
     def __init__(self, repository: Path, updates: list[RefUpdate]) -> None:
+        self._repository = repository
         self._refs = DiskRefsContainer(str(repository))
         self._updates = updates
         self._locks: dict[str, _Lock] = {}
+        self._names: set[str] | None = None
+        self._folders: dict[str, str] = {}
 
     def run(self) -> dict[str, str | None]:
         try:
@@ -84,7 +88,7 @@ class _Transaction:
                 return f"'{rival}' exists; a name cannot be a ref and a folder of refs at once"
             lock = self._lock(Path(os.fsdecode(self._refs.refpath(name))))
             self._locks[update.ref] = cast(_Lock, lock)
-            if _current(self._refs, name) != update.old:
+            if current(self._repository, update.ref) != update.old:
                 return STALE
             if update.new != ZERO:
                 lock.write(update.new.encode() + b"\n")
@@ -113,13 +117,12 @@ class _Transaction:
 
     def _rival(self, update: RefUpdate) -> str | None:
         """Return a ref that is a folder of this one's name, or has this one's name for its folder."""
-        deleted = {other.ref for other in self._updates if other.new == ZERO}
-        names = {name.decode("utf-8", "replace") for name in self._refs.allkeys()} - deleted
-        names |= {other.ref for other in self._updates} - deleted - {update.ref}
-        for name in sorted(names):
-            if name.startswith(update.ref + "/") or update.ref.startswith(name + "/"):
-                return name
-        return None
+        if self._names is None:
+            deleted = {other.ref for other in self._updates if other.new == ZERO}
+            names = {name.decode("utf-8", "replace") for name in read_refs(self._repository)}
+            self._names = (names | {other.ref for other in self._updates}) - deleted
+            self._folders = {folder: name for name in self._names for folder in _folders(name)}
+        return self._folders.get(update.ref) or next((f for f in _folders(update.ref) if f in self._names), None)
 
     def _lock(self, path: Path) -> IO[bytes]:
         for _ in range(LOCK_ATTEMPTS):
@@ -137,9 +140,10 @@ class _Transaction:
                     Path(os.fsdecode(self._refs.refpath("/".join(parts[:end]).encode()))).rmdir()
 
 
-def _current(refs: DiskRefsContainer, name: Ref) -> str:
-    held = refs.read_loose_ref(name) or refs.get_packed_refs().get(name, ObjectID(ZERO.encode()))
-    return held.decode("ascii", "replace")
+def _folders(name: str) -> list[str]:
+    """Return the names that may not be refs, since this one has them for folders."""
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(2, len(parts))]
 
 
 def _remove_empty_folders(path: Path) -> None:

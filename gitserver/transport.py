@@ -8,28 +8,44 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import paramiko
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_WINDOW_ADJUST,
 )
 from paramiko.kex_curve25519 import KexCurve25519
 
+from gitserver import farewell
 from gitserver.authentication import KEY_CLASSES, Identify, PublicKeyAuthentication
-from gitserver.packets import BoundedPacketizer
+from gitserver.channel_input import WINDOW_BYTES, ChannelInput
+from gitserver.packets import BoundedPacketizer, ChannelData
 from hooks.engine_room import User
 
 # Paramiko's log speaks of packets; what matters of it reaches the log of the program as the end of a connection.
 # Without a handler of its own, Python would print its warnings to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-WINDOW_BYTES = 4 << 20
-"""What a client may send on a channel ahead of our reading it (RFC 4254, 5.2)."""
+NEAR_WINDOW_BYTES = 4 << 20
+"""What a client may send ahead of a program that reads it: with more, a client nearby spends its time on buffers."""
+
+FAR_WINDOW_BYTES = 64 << 20
+"""The most that a client far away may send ahead; none of it is kept here, only what fits into the program's pipe."""
+
+FAR_BYTES_PER_SECOND = 400 << 20
+"""What a connection may carry: the window is this times the round trip, within the two above."""
+
+POLL_SECONDS = 5.0
+"""How often an idle connection is looked after: new keys, keepalives. Closing it does not wait for that."""
 
 KEEPALIVE_SECONDS = 30
 """How often a silent connection is probed, so that NATs keep it and a dead peer is noticed."""
@@ -71,17 +87,28 @@ def _close(channel: paramiko.Channel, message: paramiko.Message) -> None:
     _STOCK[MSG_CHANNEL_CLOSE](channel, message)
     transport = channel.get_transport()
     if isinstance(transport, Transport):
+        # The program that reads the input learns that nobody is there before it finds the input's end.
         transport.events.channel_closed(channel)
+        transport.forget(channel)
 
 
-def _within_window(kind: int) -> _Handler:
-    def receive(channel: paramiko.Channel, message: paramiko.Message) -> None:
-        _STOCK[kind](channel, message)
-        # Paramiko announces a window and then takes whatever comes.
-        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > 2 * WINDOW_BYTES:
-            raise paramiko.SSHException("more data than the channel's window allows")
+def _data(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    transport = channel.get_transport()
+    given = transport.inputs.get(channel.chanid) if isinstance(transport, Transport) else None
+    if given is not None and isinstance(message, ChannelData):
+        given.feed(message.data())
 
-    return receive
+
+def _extended_data(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    # A program's standard error is all that this form is for (RFC 4254, 5.2), and no program runs at the client.
+    raise paramiko.SSHException("extended data from a client")
+
+
+def _eof(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    _STOCK[MSG_CHANNEL_EOF](channel, message)
+    transport = channel.get_transport()
+    if isinstance(transport, Transport) and (given := transport.inputs.get(channel.chanid)):
+        given.end()
 
 
 if TYPE_CHECKING:
@@ -91,6 +118,10 @@ if TYPE_CHECKING:
 
         def _parse_newkeys(self, m: paramiko.Message) -> None: ...
         def _auth_trigger(self) -> None: ...
+        def _send_message(self, data: paramiko.Message) -> None: ...
+        def _send_user_message(self, data: paramiko.Message) -> None: ...
+
+        clear_to_send: threading.Event
 
 else:
     _Stock = paramiko.Transport
@@ -100,6 +131,7 @@ class Transport(_Stock):
     """The server's end of one SSH connection, on a thread of its own from `start_server` on."""
 
     _CLIENT_ID = "slipway"
+    _active_check_timeout = POLL_SECONDS
 
     # AES-GCM first: OpenSSH takes the first of its own list that the server has, others take the server's first.
     _preferred_ciphers = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
@@ -118,18 +150,29 @@ class Transport(_Stock):
         **_STOCK,
         MSG_CHANNEL_REQUEST: _request,
         MSG_CHANNEL_CLOSE: _close,
-        MSG_CHANNEL_DATA: _within_window(MSG_CHANNEL_DATA),
-        MSG_CHANNEL_EXTENDED_DATA: _within_window(MSG_CHANNEL_EXTENDED_DATA),
+        MSG_CHANNEL_DATA: _data,
+        MSG_CHANNEL_EXTENDED_DATA: _extended_data,
+        MSG_CHANNEL_EOF: _eof,
     }
 
     def __init__(
-        self, sock: socket.socket, host_key: paramiko.PKey, identify: Identify, events: ConnectionEvents
+        self,
+        sock: socket.socket,
+        host_key: paramiko.PKey,
+        identify: Identify,
+        events: ConnectionEvents,
+        attempts: int,
     ) -> None:
         super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MILLISECONDS)
         self.events = events
         self._identify = identify
+        self._attempts = attempts
+        self.inputs: dict[int, ChannelInput] = {}
+        """What clients send on the channels that are open, by the server's number of the channel."""
+        self._welcomed = 0.0
+        self._round_trip: float | None = None
         self.add_server_key(host_key)
 
     @property
@@ -143,14 +186,37 @@ class Transport(_Stock):
             super().run()
         finally:
             self.events.connection_ended(self.saved_exception)
+            for given in list(self.inputs.values()):
+                given.end()
+
+    def forget(self, channel: paramiko.Channel) -> None:
+        """Drop a channel's input; what still comes on it is ignored."""
+        if given := self.inputs.pop(channel.chanid, None):
+            given.end()
+
+    @property
+    def bulk_window(self) -> int:
+        """Bytes that the client may send ahead of a program that reads them at once, by how far away it is."""
+        far = int((self._round_trip or 0.0) * FAR_BYTES_PER_SECOND)
+        return min(max(far, NEAR_WINDOW_BYTES), FAR_WINDOW_BYTES)
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell the client why it is hung up on (RFC 4253, 11.1). Waits while the client does not read."""
+        # The connection may end in this very moment, and with it the need to say anything.
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._send_message(farewell.message(farewell.BY_APPLICATION, reason))
 
     def _parse_newkeys(self, m: paramiko.Message) -> None:
         if self.auth_handler is None:
-            self.auth_handler = PublicKeyAuthentication(self, self._identify)
+            self.auth_handler = PublicKeyAuthentication(self, self._identify, self._attempts)
         super()._parse_newkeys(m)
+        # What could not be granted while keys were exchanged.
+        for given in list(self.inputs.values()):
+            given.settle()
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()
+        self._welcomed = time.monotonic()
         if isinstance(self.packetizer, BoundedPacketizer):
             self.packetizer.trust()
         self.set_keepalive(KEEPALIVE_SECONDS)
@@ -158,7 +224,31 @@ class Transport(_Stock):
             self.events.authenticated_as(self.user)
 
     def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:
+        if self._round_trip is None:
+            # A client opens its first channel when it reads that it is welcome, through whatever lies between: TCP
+            # itself would only know the way to the nearest relay.
+            self._round_trip = time.monotonic() - self._welcomed
+        self.inputs[channel.chanid] = ChannelInput(lambda count: self._grant(channel, count))
         self.events.channel_opened(channel)
+
+    def _grant(self, channel: paramiko.Channel, count: int) -> bool:
+        """Let the client send `count` bytes more on a channel (RFC 4254, 5.2); False if that cannot be said now."""
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+        message.add_int(channel.remote_chanid)
+        message.add_int(count)
+        if threading.current_thread() is not self:
+            try:
+                self._send_user_message(message)
+            except (OSError, EOFError, paramiko.SSHException):
+                return False
+            return True
+        # In the midst of a key exchange nothing else may be sent (RFC 4253, 7.1), and waiting for its end here would
+        # be waiting for ourselves.
+        if self.clear_to_send.is_set():
+            self._send_message(message)
+            return True
+        return False
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         """Drop what would be formatted for nobody, several times per packet."""

@@ -34,7 +34,7 @@ def serve(streams: ClientStreams, repository: Repository, git_protocol: str | No
 def _with_git(streams: ClientStreams, repository: Repository, git_protocol: str | None) -> int:
     env = git_program.environment({"GIT_PROTOCOL": git_protocol} if git_protocol else None)
     with git_program.running(git_program.upload_pack(repository.path), env, streams) as child:
-        child.feed(lambda: streams.read(git_program.CHUNK_BYTES))
+        child.feed(streams)
         errors = threading.Thread(target=_copy_errors, args=(child, streams), daemon=True)
         errors.start()
         for data in child.output():

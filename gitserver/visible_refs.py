@@ -1,13 +1,25 @@
-"""A repository's refs as its users see them: without those that belong to the server."""
+"""A repository's refs, read in one go, and as its users see them: without those that belong to the server."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 from dulwich.objects import ObjectID
-from dulwich.refs import HEADREF, DiskRefsContainer, Ref
+from dulwich.refs import DiskRefsContainer, Ref, check_ref_format
 
 from hooks.pre_receive import RESERVED
 
 _RESERVED = RESERVED.encode()
+
+_PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/[^\n]+)$", re.MULTILINE)
+_OID = re.compile(rb"[0-9a-f]{40}")
+_SYMBOLIC = re.compile(rb"ref: (refs/[^\n]+)")
+
+FILE_BYTES = 4096
+"""How much of a ref's file is read: an object id, or the name of another ref."""
 
 
 class VisibleRefs(DiskRefsContainer):
@@ -17,6 +29,67 @@ class VisibleRefs(DiskRefsContainer):
         """Return the names of all refs that a client may learn of."""
         return {name for name in super().allkeys() if not name.startswith(_RESERVED)}
 
-    def pushable(self) -> dict[Ref, ObjectID]:
-        """Return what receive-pack advertises: all but HEAD, which is nothing that one pushes to."""
-        return {name: oid for name, oid in self.as_dict().items() if name != HEADREF}
+
+def read_refs(repository: Path) -> dict[Ref, ObjectID]:
+    """Return all refs of a bare repository but HEAD (gitrepository-layout(5)), those that hold no object id left out.
+
+    Loose ones are read before the packed ones: a ref that is being packed meanwhile is then in one of the two.
+    """
+    loose = dict(_loose(repository, "refs"))
+    refs = {Ref(name): ObjectID(oid) for oid, name in _PACKED.findall(_packed(repository))}
+    for name, content in loose.items():
+        if match := _OID.match(content):
+            refs[name] = ObjectID(match[0])
+    for name, content in loose.items():
+        if (match := _SYMBOLIC.match(content)) and Ref(match[1]) in refs:
+            refs[name] = refs[Ref(match[1])]
+    return refs
+
+
+def held(repository: Path, ref: Ref) -> ObjectID | None:
+    """Return what one ref holds, or None if there is no such ref."""
+    try:
+        content = _read(repository / os.fsdecode(ref))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        content = b""
+    if match := _OID.match(content):
+        return ObjectID(match[0])
+    if match := re.search(rb"^([0-9a-f]{40}) " + re.escape(ref) + rb"$", _packed(repository), re.MULTILINE):
+        return ObjectID(match[1])
+    return None
+
+
+def pushable(refs: Mapping[Ref, ObjectID]) -> dict[Ref, ObjectID]:
+    """Return those refs that receive-pack advertises."""
+    return {name: oid for name, oid in refs.items() if not name.startswith(_RESERVED)}
+
+
+def _loose(repository: Path, folder: str) -> Iterator[tuple[Ref, bytes]]:
+    try:
+        with os.scandir(repository / folder) as entries:
+            found = list(entries)
+    except FileNotFoundError:
+        # A deletion tidies its folder up.
+        return
+    for entry in found:
+        name = f"{folder}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _loose(repository, name)
+        elif check_ref_format(Ref(os.fsencode(name))):
+            # Packed or deleted since it was listed.
+            try:
+                yield Ref(os.fsencode(name)), _read(repository / name)
+            except FileNotFoundError:
+                continue
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return file.read(FILE_BYTES)
+
+
+def _packed(repository: Path) -> bytes:
+    try:
+        return (repository / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return b""

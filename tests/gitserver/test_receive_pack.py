@@ -16,6 +16,10 @@ FIRST = commit(TREE)
 SECOND = commit(TREE, FIRST)
 WHOLE = pack(FILE, TREE, FIRST)
 EMPTY = pack()
+# More objects than are kept in memory, so that they go to a quarantine on disk.
+FILES = {f"file{number}": blob(b"number %d\n" % number) for number in range(150)}
+MANY = commit(tree(**FILES))
+LARGE = pack(*FILES.values(), tree(**FILES), MANY)
 
 
 def shop_refs(door: Door) -> str:
@@ -129,8 +133,8 @@ def test_an_object_that_fsck_refuses_is_refused(either_door: Door) -> None:
 def test_a_client_that_vanishes_in_the_middle_of_a_pack_leaves_nothing(either_door: Door) -> None:
     before = either_door.settled()
     raw = RawPush(either_door, "alice", "shop")
-    raw.commands(new("refs/heads/main", FIRST))
-    raw.send(WHOLE[:30])
+    raw.commands(new("refs/heads/main", MANY))
+    raw.send(LARGE[:30])
     objects = either_door.engine_room.apps["shop"].path / "objects"
     eventually(lambda: bool(list(objects.glob("tmp_objdir-*"))), "no quarantine was made")
     raw.vanish()
@@ -139,10 +143,21 @@ def test_a_client_that_vanishes_in_the_middle_of_a_pack_leaves_nothing(either_do
     assert either_door.engine_room.pushes == []
 
 
-def test_a_push_leaves_the_quarantine_of_another_that_is_under_way(door: Door) -> None:
+def test_a_client_that_vanishes_in_the_middle_of_a_small_pack_leaves_nothing(door: Door) -> None:
+    before = door.settled()
     raw = RawPush(door, "alice", "shop")
     raw.commands(new("refs/heads/main", FIRST))
     raw.send(WHOLE[:30])
+    raw.vanish()
+    eventually(lambda: door.counts() == before, "something leaked")
+    assert_sound(door, "shop")
+    assert server_git(door, "shop", "count-objects") == "0 objects, 0 kilobytes"
+
+
+def test_a_push_leaves_the_quarantine_of_another_that_is_under_way(door: Door) -> None:
+    raw = RawPush(door, "alice", "shop")
+    raw.commands(new("refs/heads/main", MANY))
+    raw.send(LARGE[:30])
     objects = door.engine_room.apps["shop"].path / "objects"
     eventually(lambda: bool(list(objects.glob("tmp_objdir-*"))), "no quarantine was made")
     other = RawPush(door, "alice", "shop")
@@ -152,7 +167,7 @@ def test_a_push_leaves_the_quarantine_of_another_that_is_under_way(door: Door) -
     assert other.answer().report == ["unpack ok", "ok refs/heads/other"]
     # The first one's is in use, and stays.
     assert list(objects.glob("tmp_objdir-*"))
-    raw.send(WHOLE[30:])
+    raw.send(LARGE[30:])
     raw.end()
     assert raw.answer().report == ["unpack ok", "ok refs/heads/main"]
     assert_sound(door, "shop")
@@ -160,8 +175,8 @@ def test_a_push_leaves_the_quarantine_of_another_that_is_under_way(door: Door) -
 
 def test_a_quarantine_whose_front_door_was_killed_goes_with_the_next_push(door: Door) -> None:
     raw = RawPush(door, "alice", "shop")
-    raw.commands(new("refs/heads/main", FIRST))
-    raw.send(WHOLE[:30])
+    raw.commands(new("refs/heads/main", MANY))
+    raw.send(LARGE[:30])
     path = door.engine_room.apps["shop"].path
     eventually(lambda: bool(list((path / "objects").glob("tmp_objdir-*"))), "no quarantine was made")
     door.process.kill()

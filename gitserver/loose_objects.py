@@ -1,0 +1,52 @@
+"""Writing loose objects (gitrepository-layout(5), "objects/[0-9a-f][0-9a-f]"), each of them whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from gitserver.small_pack import GitObject
+
+COMPRESSION = 1
+"""zlib's level, as with Git's own `core.looseCompression`."""
+
+_RANK = {b"blob": 0, b"tree": 1, b"commit": 2, b"tag": 3}
+"""An object is written after what it leads to, so that a crash leaves none whose content is missing."""
+
+
+def write(folder: Path, objects: Mapping[bytes, GitObject]) -> None:
+    """Write `objects` into an objects folder.
+
+    Each is on the disk when it gets its name: Git leaves that to the kernel by default, but here a ref that moves next
+    stands for what runs, also after a power cut.
+    """
+    for oid, item in sorted(objects.items(), key=lambda pair: _RANK[pair[1].kind]):
+        name = oid.decode("ascii")
+        target = folder / name[:2] / name[2:]
+        if target.exists():
+            # As Git does: `git prune` removes what is old and belongs to no ref, and this is about to belong to one.
+            with suppress(FileNotFoundError):
+                os.utime(target)
+                continue
+        _write(target, item)
+
+
+def _write(target: Path, item: GitObject) -> None:
+    data = zlib.compress(b"%s %d\0%s" % (item.kind, len(item.content), item.content), COMPRESSION)
+    target.parent.mkdir(exist_ok=True)
+    # The name is that of Git's own drafts, which `git prune` knows.
+    descriptor, draft = tempfile.mkstemp(prefix="tmp_obj_", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+        Path(draft).rename(target)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
