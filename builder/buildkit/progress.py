@@ -22,7 +22,7 @@ from builder.plan import Plan
 TRACE = "moby.buildkit.trace"
 """`id` of the messages that carry progress."""
 
-_STEP = re.compile(r"\[(?:(?P<stage>.+) )?(?P<number>[0-9]+)/(?P<total>[0-9]+)\] ")
+_STEP = re.compile(r"\[(?:(?P<stage>.+) )?(?P<number>[0-9]+)/[0-9]+\] ")
 _COUNTED = frozenset({"add", "copy", "run", "workdir"})
 """Instructions that are a step of their own; FROM is the first one of each stage."""
 _INTERNAL = ("[internal] ", "[auth] ")
@@ -32,31 +32,37 @@ class Steps:
     """Which instruction of the Dockerfile a vertex is, by the name that BuildKit gives it: `[STAGE NUMBER/TOTAL] …`."""
 
     def __init__(self, plan: Plan) -> None:
-        self._stages: dict[str, list[Instruction]] = {}
-        names = plan.stages.names
-        counted: list[Instruction] = []
-        number = -1
-        for instruction in plan.dockerfile.instructions:
+        self._stages: dict[str, list[Instruction | None]] = {}
+        triggers: dict[str, list[str]] = {}
+        name = ""
+        for position, instruction in enumerate(plan.dockerfile.instructions):
             if instruction.keyword == "from":
-                number += 1
-                counted = self._stages.setdefault(names[number] or f"stage-{number}", [])
-                counted.append(instruction)
-            elif instruction.keyword in _COUNTED and number >= 0:
-                counted.append(instruction)
-        self._only = next(iter(self._stages)) if len(self._stages) == 1 else None
+                number = len(self._stages)
+                name = plan.stages.names[number] or f"stage-{number}"
+                image = plan.stages.bases[position][0].lower()
+                if use := plan.stages.uses.get(position):
+                    run = (plan.bases[use].inspection.get("Config") or {}).get("OnBuild") or []
+                else:
+                    run = triggers.get(image, [])
+                # A step that a base image's ONBUILD adds stands between FROM and the first one of the file.
+                own = [None for trigger in run if trigger.split(maxsplit=1)[0].lower() in _COUNTED]
+                self._stages[name] = [instruction, *own]
+                triggers[name] = []
+            elif instruction.keyword in _COUNTED and name:
+                self._stages[name].append(instruction)
+            elif instruction.keyword == "onbuild" and name:
+                triggers[name].append(instruction.arguments)
+        self._only = name if len(self._stages) == 1 else ""
 
     def find(self, name: str) -> Instruction | None:
-        """Return the instruction of a vertex, None for what is none or comes from a base image's ONBUILD."""
+        """Return the instruction of a vertex, None for what is none or comes from an ONBUILD."""
         step = _STEP.match(name)
         if not step:
             return None
         # A platform may stand before the stage's name.
-        stage = self._stages.get((step["stage"] or self._only or "").rpartition(" ")[2])
-        if stage is None:
-            return None
-        number, triggers = int(step["number"]) - 1, int(step["total"]) - len(stage)
-        at = number if number == 0 else number - triggers
-        return stage[at] if 0 <= at < len(stage) and (number == 0 or at > 0) else None
+        stage = self._stages.get((step["stage"] or self._only).rpartition(" ")[2], [])
+        at = int(step["number"]) - 1
+        return stage[at] if 0 <= at < len(stage) else None
 
     def title(self, name: str) -> str:
         """Return a vertex's name with the instruction as its author wrote it."""

@@ -310,7 +310,13 @@ class TestCancelling:
         builder = threading.Thread(target=run)
         builder.start()
         assert running.wait(60)
-        assert "sleep\x007654" in _command_lines()
+        for _ in range(200):
+            # Its shell has said so just before.
+            if "sleep\x007654" in _command_lines():
+                break
+            threading.Event().wait(0.01)
+        else:
+            raise AssertionError("the step does not run")
         cancelled.set()
         builder.join(10)
         assert [type(error) for error in outcome] == [CancelledError]
@@ -359,9 +365,9 @@ class TestBadInput:
         with pytest.raises(BuildFailedError, match=r"line 4: COPY gone /x failed: .*gone"):
             workbench.build({"Dockerfile": f"FROM {private_small}\n\n# why\nCOPY gone /x\n"}, account(registry))
         # BuildKit of Docker 20.10 knows no line of what it finds before the first step.
-        with pytest.raises(SlipwayError, match="line 3|^The engine could not build the Dockerfile: Invalid container"):
+        with pytest.raises(SlipwayError, match=r"line 3|^The engine could not build the Dockerfile: Invalid container"):
             workbench.build({"Dockerfile": f"FROM {private_small}\n\nEXPOSE many\n"}, account(registry))
-        with pytest.raises(DockerfileError, match=r"^Dockerfile line 3: Unknown flag: wrong\.$"):
+        with pytest.raises(DockerfileError, match=r"^Dockerfile line 3: [Uu]nknown flag: wrong"):
             workbench.build({"Dockerfile": f"FROM {private_small}\n\nCOPY --wrong=x a b\n"}, account(registry))
 
     def test_a_step_that_fails(
