@@ -62,6 +62,7 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
         store,
         desk,
         pipeline,
+        releaser,
         addresses,
         None if settings.domain else settings.ports,
         partial(bindable, settings.http.host),

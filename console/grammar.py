@@ -22,6 +22,7 @@ from console import commands
 from hooks.addresses import Addresses
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
+from releaser.releaser import Releaser
 from store import apps, operations
 from store.apps import App
 from store.database import Store
@@ -41,6 +42,7 @@ class Room:
     store: Store
     operations: Operations
     pipeline: Pipeline
+    releaser: Releaser
     addresses: Addresses
     ports: range | None
     """Candidates for apps' own ports; None where apps have host names."""

@@ -124,7 +124,7 @@ class Pipeline:
         if values != config.values:
             config = ConfigVersion(None, config.number, values)
         if request.service is not None:
-            settled[request.service] = replace(settled.get(request.service, NEW_SERVICE), **request.settings)
+            settled[request.service] = settled.get(request.service, NEW_SERVICE).changed(request.settings)
         log.hide([before.values, request.changes, config.values])
         branches = self.repository(app.id).branches()
         return _Plan(operation, request, app, config, current, number, branches, settled)

@@ -26,6 +26,10 @@ class Request:
     """The image to deploy as it is, as the user names it."""
     release: int | None = None
     """The number of the release to go back to."""
+    service: str | None = None
+    """The service whose settings are to change, as `settings` says."""
+    settings: Mapping[str, int | float] = field(default_factory=dict)
+    """By the names that the fields of `store.services.ServiceSettings` have."""
     force_zero_downtime: bool = False
     """Whether new containers should be up before old ones stop also where no route leads to them."""
 
@@ -39,6 +43,8 @@ class Request:
                 "push": self.push and [self.push.ref, self.push.old, self.push.new],
                 "image": self.image,
                 "release": self.release,
+                "service": self.service,
+                "settings": dict(self.settings),
                 "force_zero_downtime": self.force_zero_downtime,
             }
         ).encode()

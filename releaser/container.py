@@ -6,6 +6,7 @@ values are secrets until the last moment. `Container` reads back what the engine
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from releaser.release import Release
 from releaser.services import Service
 from store.errors import UsageError
 from store.secret import Secret
+from store.services import ServiceSettings
 
 INSTANCE = "slipway.instance"
 APP = "slipway.app"
@@ -23,13 +25,14 @@ INDEX = "slipway.index"
 RELEASE = "slipway.release"
 OPERATION = "slipway.operation"
 PORT = "slipway.port"
+ONE_OFF = "slipway.one-off"
 """Labels, from which all that is to know of a container can be derived. A background service has an empty port.
 
 An image's own labels are its containers' labels too, unless they are set anew; so all of these always are.
 """
 
-MEMORY_MB = 1024
-"""A new service's container, as on Aptible."""
+CPU_SHARES_PER_MB = 1
+"""Where processors are short, containers get of them in proportion to their memory; the engine's default is 1024."""
 
 MAX_PROCESSES = 1024
 """Processes and threads of one container: plenty for a thread pool, and the end of a fork bomb."""
@@ -74,7 +77,7 @@ def environment(release: Release, service: Service, index: int) -> dict[str, Sec
     metadata = {
         "APTIBLE_PROCESS_TYPE": service.name,
         "APTIBLE_PROCESS_INDEX": str(index),
-        "APTIBLE_CONTAINER_SIZE": str(MEMORY_MB),
+        "APTIBLE_CONTAINER_SIZE": str(service.settings.container_memory_mb),
         "APTIBLE_LAYER": "app",
         "APTIBLE_APP_HREF": app,
         "APTIBLE_SERVICE_HREF": f"{app}/services/{service.name}",
@@ -111,23 +114,60 @@ def body(release: Release, service: Service, index: int, network: str, address: 
     asked: dict[str, Any] = {
         "Image": release.image,
         "Labels": labels(release, service, index),
-        "HostConfig": {
-            "NetworkMode": network,
-            # Until a container is healthy it must not come up again by itself: the first exit is the one to report.
-            "RestartPolicy": {"Name": "no"},
-            "Init": True,
-            "Memory": MEMORY_MB * 1024 * 1024,
-            "MemorySwap": MEMORY_MB * 1024 * 1024,
-            "PidsLimit": MAX_PROCESSES,
-            "CapDrop": list(DROPPED_CAPABILITIES),
-            "SecurityOpt": ["no-new-privileges"],
-            "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
-        },
+        "HostConfig": _host(service.settings, network),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}}}},
     }
     if service.command is not None:
         asked["Cmd"] = list(service.command)
     return asked
+
+
+def one_off_name(release: Release) -> str:
+    """Return a new name for a container that is thrown away after one command.
+
+    The chance in it keeps an image's labels from making `listed` take it for a service's container.
+    """
+    return f"{_one_off_prefix(release.instance)}{release.app}-{secrets.token_hex(6)}"
+
+
+def _one_off_prefix(instance: str) -> str:
+    return f"slipway-one-off-{instance}-"
+
+
+def one_off_body(release: Release, service: Service, network: str, address: str) -> dict[str, Any]:
+    """Return the request for a container that is thrown away after one command, which is `service`'s.
+
+    It has the environment, the limits and the neighbours of the app's services. The engine keeps nothing of its output,
+    which whoever asked for it reads as it comes.
+    """
+    asked = body(release, service, 0, network, address)
+    asked["Labels"] = {INSTANCE: release.instance, APP_ID: str(release.app_id), ONE_OFF: service.name}
+    asked["HostConfig"]["LogConfig"] = {"Type": "none"}
+    return asked
+
+
+def listed_one_off(summary: Mapping[str, Any]) -> bool:
+    """Return whether one entry of the engine's list (ContainerSummary) is a container for one command."""
+    prefix = _one_off_prefix(summary["Labels"].get(INSTANCE, ""))
+    return any(each.startswith(f"/{prefix}") for each in summary["Names"])
+
+
+def _host(settings: ServiceSettings, network: str) -> dict[str, Any]:
+    memory = settings.container_memory_mb * 1024 * 1024
+    return {
+        "NetworkMode": network,
+        # Until a container is healthy it must not come up again by itself: the first exit is the one to report.
+        "RestartPolicy": {"Name": "no"},
+        "Init": True,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "CpuShares": settings.container_memory_mb * CPU_SHARES_PER_MB,
+        "NanoCpus": round(settings.cpu_limit * 1_000_000_000),
+        "PidsLimit": MAX_PROCESSES,
+        "CapDrop": list(DROPPED_CAPABILITIES),
+        "SecurityOpt": ["no-new-privileges"],
+        "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
+    }
 
 
 @dataclass(frozen=True)
@@ -147,6 +187,11 @@ class Container:
     """Its fixed IPv4 address on the instance's network."""
     port: int | None
     """The port at which it is reached over HTTP, None for a background service."""
+
+    @property
+    def title(self) -> str:
+        """What its owner calls it: the service's name, and from the second one on a number that counts from 0."""
+        return f"{self.service}.{self.index}" if self.index else self.service
 
     @property
     def running(self) -> bool:

@@ -7,7 +7,7 @@ server user's own Docker configuration.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -64,6 +64,10 @@ class State:
     exit_status: int
     out_of_memory: bool
     """The kernel killed a process of it for going over its memory."""
+    health: str = ""
+    """`starting`, `healthy` or `unhealthy` where the image has a HEALTHCHECK, else empty."""
+    health_output: str = ""
+    """What the HEALTHCHECK's command wrote the last time, one line."""
 
 
 class _Client(docker.APIClient):
@@ -86,10 +90,10 @@ class Engine:
     """
 
     def __init__(self, url: str | None) -> None:
-        self._url = url or DEFAULT_URL
+        self.url = url or DEFAULT_URL
         with self._asking("connect"):
             # Half of the SDK's methods have no types of their own.
-            self._client: Any = _Client(self._url)
+            self._client: Any = _Client(self.url)
 
     def __enter__(self) -> Self:
         return self
@@ -147,30 +151,103 @@ class Engine:
         It does not come up again by itself until `keep_running`. Raises VariableError as well.
         """
         variables = container.environment(release, service, index)
+
+        def body(place: str, address: str) -> dict[str, Any]:
+            return {
+                **container.body(release, service, index, place, address),
+                "Env": container.revealed(variables),
+            }
+
+        name = container.name(release, service, index)
+        identifier = self._place(release, f"{release.app}'s service '{service.name}'", name, body, avoid, self.start)
+        return next(each for each in self.containers(release.instance, release.app_id) if each.id == identifier)
+
+    def run_one_off(
+        self, release: Release, service: Service, avoid: Collection[str], begin: Callable[[str], None]
+    ) -> str:
+        """Create a container for one command, `service`'s, and return its id once `begin` has started it.
+
+        `begin` may attach to it first. Raises VariableError as well.
+        """
+        variables = container.environment(release, service, 0)
+
+        def body(place: str, address: str) -> dict[str, Any]:
+            return {
+                **container.one_off_body(release, service, place, address),
+                "Env": container.revealed(variables),
+            }
+
+        name = container.one_off_name(release)
+        return self._place(release, f"{release.app}'s {service.name}", name, body, avoid, begin)
+
+    def _place(
+        self,
+        release: Release,
+        what: str,
+        name: str,
+        body: Callable[[str, str], dict[str, Any]],
+        avoid: Collection[str],
+        begin: Callable[[str], None],
+    ) -> str:
+        """Create a container at an address that nobody has, and start it; return its id."""
         place = self.network(release.instance)
         refused: set[str] = set()
         while True:
-            with self._asking(f"create a container of {release.app}'s service '{service.name}'"), _placing:
+            with self._asking(f"create a container of {what}"), _placing:
                 taken = {
                     address
                     for summary in self._client.containers(all=True, filters={"network": place.name})
                     for address in container.fixed_addresses(summary)
                 }
                 address = network.free_address(place, taken | refused | set(avoid))
-                asked = container.body(release, service, index, place.name, address)
-                asked["Env"] = container.revealed(variables)
-                name = container.name(release, service, index)
-                identifier = self._client.create_container_from_config(asked, name)["Id"]
+                identifier = str(self._client.create_container_from_config(body(place.name, address), name)["Id"])
             try:
-                with self._asking(f"start {release.app}'s service '{service.name}'"):
-                    self._client.start(identifier)
+                with self._asking(f"start {what}"):
+                    begin(identifier)
             except BaseException as error:
                 self.remove(identifier)
                 refused.add(address)
                 if "Address already in use" in str(error) and len(refused) < ADDRESS_ATTEMPTS:
                     continue
                 raise
-            return next(each for each in self.containers(release.instance, release.app_id) if each.id == identifier)
+            return identifier
+
+    def attach(self, identifier: str) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """Yield what a container writes, as pairs of standard output and standard error, until it exits.
+
+        It misses nothing of a container that is not started before this has returned.
+        """
+        with self._asking("read a container's output"):
+            written = self._client.attach(identifier, stream=True, demux=True)
+        return self._streamed(written)
+
+    def log(self, identifier: str, *, tail: int, follow: bool) -> Iterator[bytes]:
+        """Yield what a container has written, the last `tail` lines, and with `follow` what it goes on to write."""
+        with self._asking("read a container's log"):
+            written = self._client.logs(identifier, tail=tail, stream=True, follow=follow)
+        return self._streamed(written)
+
+    def _streamed(self, chunks: Any) -> Iterator[Any]:
+        try:
+            with self._asking("read a container's output"):
+                yield from chunks
+        finally:
+            chunks.close()
+
+    def wait(self, identifier: str) -> State:
+        """Return how a container ended, once it has."""
+        with self._asking("wait for a container"):
+            self._client.wait(identifier, timeout=ANSWER_SECONDS)
+        return self.state(identifier)
+
+    def one_offs(self, instance: str, app_id: int | None = None) -> list[str]:
+        """Return the ids of the containers for one command, of one app or of all."""
+        wanted = [f"{container.INSTANCE}={instance}", container.ONE_OFF]
+        if app_id is not None:
+            wanted.append(f"{container.APP_ID}={app_id}")
+        with self._asking("list containers"):
+            listed = self._client.containers(all=True, filters={"label": wanted})
+        return [summary["Id"] for summary in listed if container.listed_one_off(summary)]
 
     def keep_running(self, identifier: str) -> None:
         """Let the engine start a container again whenever it exits, and after a restart of the engine or the host."""
@@ -190,6 +267,11 @@ class Engine:
             except docker.errors.NotFound:
                 return
 
+    def kill(self, identifier: str) -> None:
+        """Kill a container's processes (SIGKILL)."""
+        with self._asking("kill a container"):
+            self._client.kill(identifier)
+
     def remove(self, identifier: str) -> None:
         """Remove a container with its anonymous volumes, killed if it runs. One that is gone counts as removed."""
         with self._asking("remove a container"):
@@ -197,6 +279,9 @@ class Engine:
                 self._client.remove_container(identifier, v=True, force=True)
             except docker.errors.NotFound:
                 return
+            except docker.errors.APIError as error:
+                if "already in progress" not in str(error):  # somebody else is removing it at this moment
+                    raise
 
     def state(self, identifier: str) -> State:
         """Return how a container is doing. One that is gone counts as killed."""
@@ -205,14 +290,22 @@ class Engine:
                 state = self._client.inspect_container(identifier)["State"]
             except docker.errors.NotFound:
                 return State(running=False, exit_status=128 + 9, out_of_memory=False)
-        return State(state["Running"], state["ExitCode"], state["OOMKilled"])
+        health = state.get("Health") or {}
+        last = (health.get("Log") or [{}])[-1]
+        return State(
+            state["Running"],
+            state["ExitCode"],
+            state["OOMKilled"],
+            health.get("Status", ""),
+            _cleaned(" ".join(last.get("Output", "").split())),
+        )
 
     def last_lines(self, identifier: str, count: int) -> list[str]:
         """Return the last lines that a container wrote, cleaned of control characters, which could steer a terminal."""
         with self._asking("read a container's log"):
             written = self._client.logs(identifier, tail=count)
         lines = written.decode(errors="replace").splitlines()[-count:]
-        return ["".join(char if char.isprintable() else " " for char in line)[:MAX_LOG_LINE].rstrip() for line in lines]
+        return [_cleaned(line) for line in lines]
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
@@ -227,4 +320,8 @@ class Engine:
             raise EngineUnreachableError(self._unreachable()) from error
 
     def _unreachable(self) -> str:
-        return f"the Docker engine at {self._url} does not answer; start it, or name another with DOCKER_HOST"
+        return f"the Docker engine at {self.url} does not answer; start it, or name another with DOCKER_HOST"
+
+
+def _cleaned(line: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in line)[:MAX_LOG_LINE].rstrip()

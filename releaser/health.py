@@ -1,8 +1,8 @@
 """When a new container counts as healthy, and what to tell its owner when it does not.
 
 A routed service is healthy once it answers `GET /` with any HTTP status, or, with `STRICT_HEALTH_CHECKS=true`,
-`GET /healthcheck` with 200 (Aptible's documentation, "Release Health Checks"). A background service is healthy once it
-has run for SETTLED_SECONDS without exiting.
+`GET /healthcheck` with 200 (Aptible's documentation, "Release Health Checks"). A background service is healthy once its
+image's HEALTHCHECK says so; without one, once it has run for a while without exiting.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ LAST_PAUSE_SECONDS = 0.2
 
 SETTLED_SECONDS = 2.0
 """A background service that is going to fail over its config or its database does so within its first moments. The
-former one stands still meanwhile, so this is shorter than the 30 s of uptime that overlapping containers would get."""
+former one stands still meanwhile, so this is shorter than the uptime that overlapping containers get."""
+
+OVERLAPPING_SECONDS = 30.0
+"""Uptime of a background container that starts beside its predecessor, as on Aptible: nobody is kept waiting by it."""
 
 SHOWN_LINES = 20
 """Last lines of a failed container's output that its owner is shown."""
@@ -105,7 +108,7 @@ class Nursery:
                     else f"exited with status {state.exit_status}"
                 )
                 raise ExitedError(
-                    f"the new container of service '{container.service}' {how}, {time.monotonic() - started:.1f} s "
+                    f"the new container of service '{container.title}' {how}, {time.monotonic() - started:.1f} s "
                     f"after its start{self._last_words(container)}"
                 )
 
@@ -119,7 +122,7 @@ class Nursery:
 
         `host` is what the question's Host field says, since apps may answer to their own name only.
         """
-        name, begun = container.service, time.monotonic()
+        name, begun = container.title, time.monotonic()
         self._say(f"{name}: waiting up to {policy.seconds} s for an answer to GET {policy.path} on port {port}")
         answer: int | probe.Silence = probe.Silence.REFUSED
         pause = FIRST_PAUSE_SECONDS
@@ -134,13 +137,34 @@ class Nursery:
             pause = min(pause * 2, LAST_PAUSE_SECONDS)
         raise UnhealthyError(f"{_complaint(name, port, policy, answer)}{self._last_words(container)}")
 
-    def wait_settled(self, containers: Sequence[Container]) -> None:
-        """Wait until background containers have run for SETTLED_SECONDS."""
+    def wait_healthy(self, container: Container, policy: Policy) -> None:
+        """Wait until the HEALTHCHECK of a container's image says that it is well. Raises UnhealthyError."""
+        name, begun = container.title, time.monotonic()
+        self._say(f"{name}: waiting up to {policy.seconds} s for its HEALTHCHECK to pass")
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            self.watch()
+            state = self._engine.state(container.id)
+            if state.health == "healthy":
+                self._say(f"{name}: healthy, its HEALTHCHECK passed after {time.monotonic() - begun:.1f} s")
+                return
+            late = time.monotonic() - begun > policy.seconds
+            if late or state.health == "unhealthy":
+                how = f"within {policy.seconds} s" if late else "as often as it may fail"
+                last = f"; the last time it wrote: {state.health_output}" if state.health_output else ""
+                raise UnhealthyError(
+                    f"service '{name}' did not pass its image's HEALTHCHECK {how}{last}{self._last_words(container)}"
+                )
+            self._cancelled.wait(pause)
+            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+
+    def wait_settled(self, containers: Sequence[Container], seconds: float = SETTLED_SECONDS) -> None:
+        """Wait until background containers have run for so many seconds."""
         if not containers:
             return
-        names = ", ".join(dict.fromkeys(container.service for container in containers))
-        self._say(f"{names}: waiting {SETTLED_SECONDS:.0f} s to see that it keeps running")
-        end = time.monotonic() + SETTLED_SECONDS
+        names = ", ".join(dict.fromkeys(container.title for container in containers))
+        self._say(f"{names}: waiting {seconds:.0f} s to see that it keeps running")
+        end = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while time.monotonic() < end:
             self.watch()
@@ -154,7 +178,7 @@ class Nursery:
         lines = self._engine.last_lines(container.id, SHOWN_LINES)
         if not lines:
             return "; it wrote nothing"
-        self._say(f"{container.service}: its last lines were")
+        self._say(f"{container.title}: its last lines were")
         for line in lines:
             self._say(f"    {line}")
         return f"; its last line was: {next((line for line in reversed(lines) if line.strip()), '')}"

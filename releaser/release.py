@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from store.secret import Secret
+from store.services import ServiceSettings
 
 HIGHEST_PORT = 65535
 """TCP's port field has 16 bits (RFC 9293 section 3.1)."""
@@ -61,5 +62,9 @@ class Release:
     route: Route
     git_ref: str | None
     """The commit's id, or None for an image that was deployed directly."""
+    services: Mapping[str, ServiceSettings] = field(default_factory=dict, kw_only=True)
+    """How many containers each service has, and the like, by its name; one that is not among them is new."""
+    force_zero_downtime: bool = field(default=False, kw_only=True)
+    """Let the new containers of every service come up before the old ones stop."""
     api: str = field(default="", kw_only=True)
     """Root URL of the HTTP interface, for the `…_HREF` variables; no slash at its end."""

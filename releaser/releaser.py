@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from releaser.container import Container
 from releaser.engine import Engine
 from releaser.haproxy import Proxy
-from releaser.health import Say
+from releaser.health import Policy, Say
+from releaser.one_off import Write, run_once
 from releaser.release import Release
-from releaser.restore import restore
+from releaser.restore import mend, restore
 from releaser.rollout import Rollout
+from releaser.services import services, words
 from store.errors import SlipwayError
+from store.services import NEW_SERVICE
 
 
 class Releaser:
@@ -55,6 +58,66 @@ class Releaser:
         with Engine(self._engine) as engine:
             return restore(engine, self._proxy, self._instance, current)
 
+    def mend(self, current: Release) -> None:
+        """Make one app's current release run as `restore` does. Raises SlipwayError.
+
+        To be called while no rollout of this app is under way; those of others do not matter.
+        """
+        with Engine(self._engine) as engine:
+            mend(engine, self._proxy, current)
+
+    def check(self, release: Release) -> None:
+        """Raise what `rollout` would raise for a release that can never run, before anything is done for it."""
+        with Engine(self._engine) as engine:
+            services(release, engine.image(release.image))
+        Policy.of(release.settings)
+
+    def run_line(
+        self, release: Release, name: str, line: str, *, write: Write, cancelled: threading.Event, seconds: float
+    ) -> int:
+        """Run a hook's line in a container of its own, as a Procfile's would be, and return its exit status.
+
+        See `releaser.one_off.run_once`.
+        """
+        with Engine(self._engine) as engine:
+            command = words(f"the command {line!r} of {name}", line, engine.image(release.image))
+            state = run_once(
+                engine,
+                release,
+                name,
+                command,
+                out=write,
+                err=write,
+                cancelled=cancelled,
+                seconds=seconds,
+                avoid=self._proxy.addresses(),
+            )
+        if state.out_of_memory:
+            limit = NEW_SERVICE.container_memory_mb
+            write(f"{name}: a process was killed for using more memory than the {limit} MB that there are\n")
+        return state.exit_status
+
+    def run_command(
+        self, release: Release, command: Sequence[str], *, out: Write, err: Write, gone: threading.Event
+    ) -> int:
+        """Run somebody's command in a container of its own until it ends, or they have gone; return its exit status.
+
+        Its words are handed to the image's ENTRYPOINT, where there is one.
+        """
+        with Engine(self._engine) as engine:
+            state = run_once(
+                engine,
+                release,
+                "ssh",
+                command,
+                out=out,
+                err=err,
+                cancelled=gone,
+                seconds=None,
+                avoid=self._proxy.addresses(),
+            )
+        return state.exit_status
+
     def running(self, app_id: int) -> list[Container]:
         """Return an app's containers, whatever their state."""
         with Engine(self._engine) as engine:
@@ -67,6 +130,8 @@ class Releaser:
             for container in engine.containers(self._instance, app_id):
                 engine.stop(container.id)
                 engine.remove(container.id)
+            for identifier in engine.one_offs(self._instance, app_id):
+                engine.remove(identifier)
 
     def remove_everything(self) -> None:
         """Take away all that this instance runs: the proxy, every app's containers, the network."""
@@ -75,4 +140,6 @@ class Releaser:
             for container in engine.containers(self._instance):
                 engine.stop(container.id)
                 engine.remove(container.id)
+            for identifier in engine.one_offs(self._instance):
+                engine.remove(identifier)
             engine.remove_network(self._instance)

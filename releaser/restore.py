@@ -16,8 +16,7 @@ from releaser.engine import Engine
 from releaser.haproxy import Proxy
 from releaser.haproxy_config import Target
 from releaser.release import Release, Route
-from releaser.rollout import CONTAINERS_PER_SERVICE
-from releaser.services import services
+from releaser.services import Service, services
 from store.errors import SlipwayError
 
 _log = structlog.get_logger()
@@ -26,8 +25,11 @@ _log = structlog.get_logger()
 def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Release]) -> dict[int, SlipwayError]:
     """Make the current releases run, and nothing else; return what went wrong, by app id.
 
-    Raises SlipwayError where nothing can be done at all: the engine or the proxy is out of reach.
+    To be called while nothing else happens. Raises SlipwayError where nothing can be done at all: the engine or the
+    proxy is out of reach.
     """
+    for identifier in engine.one_offs(instance):
+        engine.remove(identifier)
     found = engine.containers(instance)
     operations = {release.app_id: release.operation for release in current}
     leftover = [each for each in found if operations.get(each.app_id) != each.operation]
@@ -53,24 +55,48 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
     return wrong
 
 
+def mend(engine: Engine, proxy: Proxy, release: Release) -> None:
+    """Make one app's current release run, and nothing else of that app, while no operation of that app is under way.
+
+    Its containers for one command are left alone: somebody may be using them. Raises SlipwayError.
+    """
+    found = engine.containers(release.instance, release.app_id)
+    _remove(engine, (each for each in found if each.operation != release.operation))
+    running = _running(engine, proxy, release, [each for each in found if each.operation == release.operation])
+    targets = [Target(each.address, each.port) for each in running if each.port is not None]
+    led = proxy.routes().get(release.app_id)
+    if targets and (led is None or led.route != release.route or set(led.targets) != set(targets)):
+        proxy.lead(release.app_id, release.route, targets)
+        proxy.drain(release.app_id)
+
+
 def _running(engine: Engine, proxy: Proxy, release: Release, ours: Iterable[Container]) -> list[Container]:
     """Return the release's containers, all running: found, started, or created again."""
     standing = {(container.service, container.index): container for container in ours}
     running = []
     for service in services(release, engine.image(release.image)):
-        for index in range(CONTAINERS_PER_SERVICE):
-            container = standing.get((service.name, index))
-            if container is not None and not container.running:
-                try:
-                    engine.start(container.id)
-                except SlipwayError:
-                    engine.remove(container.id)
-                    container = None
-            if container is None:
-                container = engine.run(release, service, index, proxy.addresses())
-            engine.keep_running(container.id)
-            running.append(container)
+        for index in range(service.settings.container_count):
+            running.append(_standing(engine, proxy, release, service, index, standing.pop((service.name, index), None)))
+    _remove(engine, standing.values())
     return running
+
+
+def _standing(
+    engine: Engine, proxy: Proxy, release: Release, service: Service, index: int, container: Container | None
+) -> Container:
+    if container is not None and container.running:
+        return container
+    if container is not None:
+        try:
+            engine.start(container.id)
+        except SlipwayError:
+            engine.remove(container.id)
+            container = None
+    if container is None:
+        container = engine.run(release, service, index, proxy.addresses())
+    engine.keep_running(container.id)
+    _log.warning("a container is running again", app=release.app, container=container.title)
+    return container
 
 
 def _remove(engine: Engine, containers: Iterable[Container]) -> None:

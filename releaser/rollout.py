@@ -1,7 +1,8 @@
 """One rollout: from the release that runs to the next one, all services together or none.
 
 In order: the new routed containers start beside the old ones and become healthy; the old background containers stop and
-the new ones settle, since two generations of a worker or a clock must not overlap; the route moves. Whoever asked for
+the new ones settle, since two generations of a worker or a clock must not overlap unless their owner says so; the route
+moves. Whoever asked for
 the rollout then commits. After that `finish` drains and removes the old; before it, `undo` brings everything back.
 
 A process that dies anywhere in between leaves what `releaser.restore` mends: every container carries the number of the
@@ -11,7 +12,7 @@ operation that made it, and the records say which operation is the current one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -19,14 +20,11 @@ from releaser.container import Container
 from releaser.engine import Engine
 from releaser.haproxy import Proxy
 from releaser.haproxy_config import Target
-from releaser.health import Nursery, Policy, Say
+from releaser.health import OVERLAPPING_SECONDS, SETTLED_SECONDS, Nursery, Policy, Say
 from releaser.release import Release, Route
-from releaser.services import Service, services
+from releaser.services import Image, Service, services
 
 _log = structlog.get_logger()
-
-CONTAINERS_PER_SERVICE = 1
-"""A new service starts at one container, as on Aptible."""
 
 
 class Rollout:
@@ -53,14 +51,25 @@ class Rollout:
         Raises SlipwayError; then, or when anything else goes wrong, call `undo`.
         """
         policy = Policy.of(self.release.settings)
-        wanted = services(self.release, self._engine.image(self.release.image))
+        image = self._engine.image(self.release.image)
+        wanted = services(self.release, image)
         self.routed = next((service for service in wanted if service.port is not None), None)
+        background = [service for service in wanted if service.port is None]
+        overlapping = [
+            service
+            for service in background
+            if self.release.force_zero_downtime or service.settings.force_zero_downtime
+        ]
         self._nursery.stop_if_cancelled()
         self._take_stock()
-        # Hooks that run before the release (`before_deploy` of .aptible.yml) have their place here: nothing moved yet.
         self._start([service for service in wanted if service.port is not None])
         self._wait_for_routed(policy)
-        self._replace_background([service for service in wanted if service.port is None])
+        for service in overlapping:
+            self._wait_for_background(service, self._start([service]), image, policy, OVERLAPPING_SECONDS)
+        self._stop_background({service.name for service in overlapping})
+        replaced = [(service, self._start([service])) for service in background if service not in overlapping]
+        for service, containers in replaced:
+            self._wait_for_background(service, containers, image, policy, SETTLED_SECONDS)
         for container in self.containers:
             self._engine.keep_running(container.id)
         self._nursery.watch()
@@ -94,14 +103,18 @@ class Rollout:
             else:
                 self._old.append(container)
 
-    def _start(self, wanted: Sequence[Service]) -> None:
+    def _start(self, wanted: Sequence[Service]) -> list[Container]:
+        before = len(self.containers)
         for service in wanted:
-            for index in range(CONTAINERS_PER_SERVICE):
+            count = service.settings.container_count
+            if count:
+                self._say(f"{service.name}: starting" + (f" {count} containers" if count > 1 else ""))
+            for index in range(count):
                 self._nursery.stop_if_cancelled()
-                self._say(f"{service.name}: starting")
                 container = self._engine.run(self.release, service, index, self._proxy.addresses())
                 self.containers.append(container)
                 self._nursery.add(container)
+        return self.containers[before:]
 
     def _wait_for_routed(self, policy: Policy) -> None:
         if not policy.seconds:
@@ -112,15 +125,21 @@ class Rollout:
                 host = self.release.route.host or "localhost"
                 self._nursery.wait_answering(container, container.port, policy, host)
 
-    def _replace_background(self, wanted: Sequence[Service]) -> None:
+    def _wait_for_background(
+        self, service: Service, containers: Sequence[Container], image: Image, policy: Policy, seconds: float
+    ) -> None:
+        if image.health_check and policy.seconds and not service.settings.simple_health_check:
+            for container in containers:
+                self._nursery.wait_healthy(container, policy)
+        else:
+            self._nursery.wait_settled(containers, seconds)
+
+    def _stop_background(self, but: Collection[str]) -> None:
         for container in self._old:
-            if container.port is None and container.running:
-                self._say(f"{container.service}: stopping release {container.release}")
+            if container.port is None and container.running and container.service not in but:
+                self._say(f"{container.title}: stopping release {container.release}")
                 self._stopped.append(container)
                 self._engine.stop(container.id)
-        before = len(self.containers)
-        self._start(wanted)
-        self._nursery.wait_settled(self.containers[before:])
 
     def _move_route(self) -> None:
         app, route = self.release.app_id, self.release.route
@@ -136,8 +155,10 @@ class Rollout:
         self._former = (former.route, former.targets) if former else None
         self._moved = True
         self._proxy.lead(app, route, targets)
-        if self.routed is not None:
+        if targets and self.routed is not None:
             self._say(f"{self.routed.name}: takes the requests now")
+        elif self.routed is not None:
+            self._say(f"{self.routed.name}: is scaled to 0 containers, so nobody answers requests")
 
     def _move_back(self) -> None:
         if self._former is None:

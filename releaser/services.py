@@ -10,6 +10,7 @@ from typing import Any
 from releaser import procfile
 from releaser.release import HIGHEST_PORT, Release
 from store.errors import UsageError
+from store.services import NEW_SERVICE, ServiceSettings
 
 OWN_COMMAND = "cmd"
 """The service of an app without a Procfile: it runs the image's own command."""
@@ -33,16 +34,20 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     tcp_ports: tuple[int, ...] = ()
+    health_check: bool = False
+    """Whether the engine itself asks its containers how they are (Dockerfile reference, "HEALTHCHECK")."""
 
     @classmethod
     def inspected(cls, answer: Mapping[str, Any]) -> Image:
         """Read the engine's answer to "inspect an image" (Docker Engine API, ImageInspect)."""
         config = answer.get("Config") or {}
+        check = (config.get("Healthcheck") or {}).get("Test") or []
         exposed = (name.partition("/") for name in config.get("ExposedPorts") or {})
         return cls(
             entrypoint=tuple(config.get("Entrypoint") or ()),
             command=tuple(config.get("Cmd") or ()),
             tcp_ports=tuple(int(port) for port, _, protocol in exposed if protocol in {"", "tcp"} and port.isdigit()),
+            health_check=bool(check) and check[0] not in {"", "NONE"},
         )
 
 
@@ -55,6 +60,7 @@ class Service:
     """The container's command, handed to the image's ENTRYPOINT if it has one. None: the image's own."""
     port: int | None = None
     """The TCP port at which it is reached over HTTP, or None for a background service."""
+    settings: ServiceSettings = NEW_SERVICE
 
 
 def services(release: Release, image: Image) -> list[Service]:
@@ -67,26 +73,48 @@ def services(release: Release, image: Image) -> list[Service]:
             raise NothingToRunError(
                 f"the image of {release.app} says nothing to run: add CMD to its Dockerfile, or a Procfile"
             )
-        return [Service(OWN_COMMAND, None, _port(release, image))]
+        return [Service(OWN_COMMAND, None, _port(release, image), settings(release, OWN_COMMAND))]
     commands = procfile.parse(release.procfile)
     routed = next((name for name in (WEB, OWN_COMMAND) if name in commands), None)
     if routed is None and len(commands) == 1:
         routed = next(iter(commands))
     return [
-        Service(name, _words(name, line, image), _port(release, image) if name == routed else None)
+        Service(
+            name,
+            words(f"the Procfile's command of '{name}'", line, image),
+            _port(release, image) if name == routed else None,
+            settings(release, name),
+        )
         for name, line in commands.items()
     ]
 
 
-def _words(name: str, line: str, image: Image) -> tuple[str, ...]:
+def names(text: str | None) -> Mapping[str, str | None]:
+    """Return the commands of an app's services by name, in their order; None is the image's own.
+
+    `text` is the Procfile's, None where there is none. Raises ProcfileError.
+    """
+    return {OWN_COMMAND: None} if text is None else dict(procfile.parse(text))
+
+
+def settings(release: Release, name: str) -> ServiceSettings:
+    """Return what is settled for a service."""
+    return release.services.get(name, NEW_SERVICE)
+
+
+def words(what: str, line: str, image: Image) -> tuple[str, ...]:
+    """Return what a container is given to run a line: the shell with it, or its words for the image's ENTRYPOINT.
+
+    `what` names the line in the message of ServiceCommandError, which is raised for words that cannot be told apart.
+    """
     if not image.entrypoint:
         return ("/bin/sh", "-c", line)
     try:
         return tuple(shlex.split(line))
     except ValueError as error:
         raise ServiceCommandError(
-            f"the Procfile's command of '{name}' cannot be split into the words that the image's ENTRYPOINT takes "
-            f"({str(error).lower()}); mend its quotes"
+            f"{what} cannot be split into the words that the image's ENTRYPOINT takes ({str(error).lower()}); "
+            "mend its quotes"
         ) from error
 
 

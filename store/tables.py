@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -162,4 +163,17 @@ releases = Table(
     Column("bases", Text, nullable=False, default="{}"),
     Column("created_at", Moment, nullable=False, default=now),
     UniqueConstraint("app_id", "number"),
+)
+
+services = Table(
+    "services",
+    metadata,
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True),
+    # As the Procfile names it; kept while no release has a service of that name.
+    Column("name", String(64), primary_key=True),
+    Column("container_count", Integer, nullable=False),
+    Column("container_memory_mb", Integer, nullable=False),
+    Column("cpu_limit", Float, nullable=False),
+    Column("force_zero_downtime", Boolean, nullable=False),
+    Column("simple_health_check", Boolean, nullable=False),
 )

@@ -1,0 +1,103 @@
+"""One command in a container of its own, on the real engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from releaser.engine import Engine
+from releaser.one_off import OutOfTimeError, run_once
+from releaser.release import Release
+from store.errors import CancelledError
+from tests.releaser.conftest import House
+
+
+class Run:
+    """What came of a command."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self.cancelled = threading.Event()
+
+    def __call__(self, command: Sequence[str], release: Release | None = None, seconds: float | None = None) -> int:
+        with Engine(self._house.engine) as engine:
+            return run_once(
+                engine,
+                release or self._house.release({"COLOUR": "grün"}),
+                "before_deploy",
+                command,
+                out=self.out.append,
+                err=self.err.append,
+                cancelled=self.cancelled,
+                seconds=seconds,
+            ).exit_status
+
+    @property
+    def left_over(self) -> list[str]:
+        with Engine(self._house.engine) as engine:
+            return engine.one_offs(self._house.instance)
+
+
+@pytest.fixture
+def run(house: House) -> Run:
+    return Run(house)
+
+
+def test_it_has_the_config_says_all_and_leaves_nothing(run: Run) -> None:
+    status = run(["/bin/sh", "-c", 'echo "$COLOUR $APTIBLE_PROCESS_TYPE"; seq 50000; echo oops >&2; exit 7'])
+    assert status == 7
+    assert "".join(run.out).splitlines() == ["grün before_deploy", *map(str, range(1, 50_001))]
+    assert "".join(run.err) == "oops\n"
+    assert run.left_over == []
+
+
+def test_it_is_killed_when_somebody_says_so(run: Run, house: House) -> None:
+    def stop() -> None:
+        while not run.out:
+            pass
+        run.cancelled.set()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(CancelledError):
+        run(["/bin/sh", "-c", "echo begun; exec sleep 600"])
+    stopper.join()
+    assert run.left_over == []
+
+
+def test_it_is_killed_when_its_time_is_up(run: Run) -> None:
+    with pytest.raises(OutOfTimeError, match="more than 1 s"):
+        run(["sleep", "600"], seconds=1)
+    assert run.left_over == []
+
+
+def test_a_server_that_comes_back_clears_it_away_and_reconciling_does_not(run: Run, house: House) -> None:
+    release = house.deploy()
+    begun = threading.Event()
+
+    def begin() -> None:
+        with Engine(house.engine) as engine:
+            run_once(
+                engine,
+                release,
+                "ssh",
+                ["/bin/sh", "-c", "echo begun; exec sleep 600"],
+                out=lambda _: begun.set(),
+                err=run.err.append,
+                cancelled=run.cancelled,
+                seconds=None,
+            )
+
+    runner = threading.Thread(target=begin)
+    runner.start()
+    assert begun.wait(60)
+    house.releaser.mend(release)
+    assert len(run.left_over) == 1
+    assert house.releaser.restore([release]) == {}
+    runner.join()
+    assert run.left_over == []
+    assert house.answer() == "hello"
