@@ -40,7 +40,7 @@ Host *
 
 
 class HostKeyError(SlipwayError):
-    """The server that answers is not the one whose fingerprint was given. Nothing was sent to it."""
+    """No server answers, or not the one whose fingerprint was given. Nothing was sent to it."""
 
 
 class Person:
@@ -80,6 +80,8 @@ class Person:
         Raises HostKeyError.
         """
         keys = self.run(["ssh-keyscan", "-p", str(port), "-t", "ed25519", host]).stdout
+        if not keys:
+            raise HostKeyError(f"{host}:{port} shows no host key; look into the server's log")
         shown = self.run(["ssh-keygen", "-lf", "-"], stdin=keys).stdout
         if fingerprint not in shown.split():
             raise HostKeyError(f"{host}:{port} shows the host key '{shown.strip()}' instead of {fingerprint}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo.person import HostKeyError, Person
+from demo.server import Server
 from tests.world.working_copy import Repo
 
 
@@ -31,8 +32,17 @@ def test_a_working_copy_commits_what_it_is_given(person: Callable[[str], Person]
     assert repo.git_ok("remote", "get-url", "aptible") == "slipway:shop.git"
 
 
-def test_a_server_with_another_key_is_not_trusted(person: Callable[[str], Person]) -> None:
+def test_a_server_with_another_key_is_not_trusted(slipway: Server, person: Callable[[str], Person]) -> None:
     alice = person("alice")
-    with pytest.raises(HostKeyError, match="instead of SHA256:"):
-        alice.trust("127.0.0.1", 1, "SHA256:" + "A" * 43)
+    with pytest.raises(HostKeyError, match=r"shows the host key '256 SHA256:.* instead of SHA256:A+$"):
+        alice.trust(slipway.host, slipway.port, "SHA256:" + "A" * 43)
+    assert not alice.known_hosts.exists()
+
+
+def test_a_port_that_nobody_answers_at_is_not_trusted(
+    person: Callable[[str], Person], free_port: Callable[[], int]
+) -> None:
+    alice = person("alice")
+    with pytest.raises(HostKeyError, match="shows no host key"):
+        alice.trust("127.0.0.1", free_port(), "SHA256:" + "A" * 43)
     assert not alice.known_hosts.exists()
