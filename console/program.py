@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from console import log
-from console.settings import DATA, SETTINGS, Settings, options
+from console.settings import DATA, LIMITS, SETTINGS, Settings, options
 from hooks.engine_room import EngineRoom
 from store.data_folder import DataFolder
 from store.errors import SlipwayError, UsageError
@@ -67,12 +67,12 @@ def init(data: DataFolder, admin_key: Any, admin_name: str) -> None:
 
 
 @program.command()
-@options(*SETTINGS)
+@options(*SETTINGS, *LIMITS)
 def serve(**values: Any) -> None:
     """Serve in the foreground. SIGTERM lets running operations finish first; apps go on running."""
     from console.supervisor import Supervisor  # the other commands need none of what it imports
 
-    settings = Settings(**values)
+    settings = Settings.of(values)
     log.configure(settings.log, "supervisor")
     Supervisor(settings).run()
 

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from console.grammar import load
 from console.program import program
-from console.settings import SETTINGS, Setting
+from console.settings import LIMITS, SETTINGS, Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -58,6 +58,16 @@ runs the server (`~/.docker`) are never used.
 |---|---|---|---|
 """
 
+LIMITS_PAGE = """
+# Limits
+
+Options of `slipway serve`. Who meets one is told which, and what to do. A SIZE is a number of bytes, or one with K, M,
+G or T after it, in steps of 1024.
+
+| option | variable | default | meaning |
+|---|---|---|---|
+"""
+
 CONFIG_PAGE = """
 # Config variables that steer a deploy
 
@@ -85,12 +95,16 @@ def commands_page() -> str:
 
 def settings_page() -> str:
     """Return docs/settings.md."""
+    return SETTINGS_PAGE + _table(SETTINGS) + LIMITS_PAGE + _table(LIMITS) + CONFIG_PAGE
+
+
+def _table(settings: Iterable[Setting]) -> str:
     rows = [
         f"| `{setting.option} {setting.metavar}` | `{setting.variable}` "
-        f"| {_default(setting)} | {_escaped(setting.meaning)} |"
-        for setting in SETTINGS
+        f"| {_default(setting)} | {_escaped(setting.meaning)} |\n"
+        for setting in settings
     ]
-    return SETTINGS_PAGE + "\n".join(rows) + "\n" + CONFIG_PAGE
+    return "".join(rows)
 
 
 def _default(setting: Setting) -> str:
@@ -104,7 +118,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
     for paragraph in (command.help or "").split("\n\n"):
         yield " ".join(paragraph.split()) + "\n"
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    settings = {setting.name for setting in SETTINGS}
+    settings = {setting.name for setting in (*SETTINGS, *LIMITS)}
     own = [option for option in options if option.name not in settings]
     shared = [f"`{option.opts[0]}`" for option in options if option.name in settings]
     if shared:

@@ -6,17 +6,18 @@ The `slipway` program makes its options from this table, and a test holds `docs/
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from store.data_folder import DataFolder
-from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from builder.choice import CHOICES, Choice
+from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
+from store.data_folder import DataFolder
 from store.errors import UsageError
 from store.handles import check_handle
 
@@ -75,10 +76,37 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _large_count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 32:
+        raise UsageError(f"{text[:40]!r} is not a whole number above 0")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,14})([kmgt]?)", text.lower())
+    if match is None:
+        raise UsageError(f"{text[:40]!r} is not a size; write a number of bytes, or one with K, M, G or T after it")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _as_size(count: int) -> str:
+    for shift, unit in ((30, "G"), (20, "M"), (10, "K")):
+        if count % (1 << shift) == 0:
+            return f"{count >> shift}{unit}"
+    return str(count)
+
+
 def _domain(text: str) -> str:
     for label in text.lower().split("."):
         check_handle(label, "part of a domain")
     return text.lower()
+
+
+def _builder(text: str) -> Choice:
+    for choice in CHOICES:
+        if text == choice:
+            return choice
+    raise UsageError(f"{text!r} is no builder; choose one of {', '.join(CHOICES)}")
 
 
 def _log(text: str) -> str:
@@ -102,13 +130,6 @@ SETTINGS = (
     Setting(
         "host",
         "NAME",
-def _builder(text: str) -> Choice:
-    for choice in CHOICES:
-        if text == choice:
-            return choice
-    raise UsageError(f"{text!r} is no builder; choose one of {', '.join(CHOICES)}")
-
-
         None,
         str,
         "The name or address under which people reach this machine; it stands in the addresses that are shown. "
@@ -154,8 +175,78 @@ def _builder(text: str) -> Choice:
         _count,
         "How long running operations may go on after SIGTERM; then they are cancelled, and nothing of them stays.",
     ),
+    Setting(
+        "builder",
+        "BUILDER",
+        "auto",
+        _builder,
+        "What builds images: buildkit or classic; auto is BuildKit where the engine is Docker 23 or newer.",
+    ),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
+
+
+CONNECTION_LIMITS = {
+    "connections": Setting(
+        "connections", "N", str(ConnectionLimits.connections), _count, "SSH connections at once, in all."
+    ),
+    "per_address": Setting(
+        "connections_per_address",
+        "N",
+        str(ConnectionLimits.per_address),
+        _count,
+        "SSH connections at once of one address; an IPv6 /64 counts as one.",
+    ),
+    "strangers": Setting(
+        "strangers",
+        "N",
+        str(ConnectionLimits.strangers),
+        _count,
+        "SSH connections at once that have not logged in yet. One more, and the one that has been at it longest goes.",
+    ),
+    "attempts": Setting(
+        "login_attempts",
+        "N",
+        str(ConnectionLimits.attempts),
+        _count,
+        "Keys that one connection may try without success.",
+    ),
+    "login_seconds": Setting(
+        "login_grace", "SECONDS", f"{ConnectionLimits.login_seconds:.0f}", _count, "How long logging in may take."
+    ),
+    "idle_seconds": Setting(
+        "idle",
+        "SECONDS",
+        f"{ConnectionLimits.idle_seconds:.0f}",
+        _count,
+        "How long the server waits for a client that has logged in and does nothing, or next to nothing. Waiting for a "
+        "deploy is not that.",
+    ),
+}
+"""Settings of `gitserver.limits.ConnectionLimits`, by field."""
+
+PUSH_LIMITS = {
+    "refs": Setting("push_refs", "N", str(PushLimits.refs), _large_count, "Refs in one push."),
+    "pack_bytes": Setting("pack_size", "SIZE", _as_size(PushLimits.pack_bytes), _size, "What one push may send."),
+    "objects": Setting("pack_objects", "N", str(PushLimits.objects), _large_count, "Objects in one push."),
+    "object_bytes": Setting(
+        "object_size", "SIZE", _as_size(PushLimits.object_bytes), _size, "One object of a push, uncompressed."
+    ),
+    "inflated_bytes": Setting(
+        "inflated_size", "SIZE", _as_size(PushLimits.inflated_bytes), _size, "A push's pack, uncompressed."
+    ),
+    "inflation_ratio": Setting(
+        "inflation_ratio",
+        "N",
+        str(PushLimits.inflation_ratio),
+        _large_count,
+        f"How many times its own size a pack may be when uncompressed, from {_as_size(INFLATION_FLOOR_BYTES)} on.",
+    ),
+}
+"""Settings of `gitserver.limits.PushLimits`, by field. A SIZE is in bytes, or with K, M, G or T after it."""
+
+LIMITS = (*CONNECTION_LIMITS.values(), *PUSH_LIMITS.values())
+"""Settings of `slipway serve` alone."""
 
 
 @dataclass(frozen=True)
@@ -172,16 +263,19 @@ class Settings:
     front_doors: int
     operations: int
     drain: int
+    builder: Choice
     log: str
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings that a command line with all of SETTINGS and LIMITS has."""
+        of_connections = {name: values[setting.name] for name, setting in CONNECTION_LIMITS.items()}
+        of_pushes = {name: values[setting.name] for name, setting in PUSH_LIMITS.items()}
+        limits = Limits(ConnectionLimits(**of_connections), PushLimits(**of_pushes))
+        return cls(**{setting.name: values[setting.name] for setting in SETTINGS}, limits=limits)
 
     def bound(self, ssh: Address, api: Address) -> Settings:
-    Setting(
-        "builder",
-        "BUILDER",
-        "auto",
-        _builder,
-        "What builds images: buildkit or classic; auto is BuildKit where the engine is Docker 23 or newer.",
-    ),
         """Return the same settings with the addresses that are really listened on."""
         return replace(self, ssh=ssh, api=api)
 
@@ -220,4 +314,3 @@ def options(*settings: Setting) -> Callable[[Callable[..., Any]], Callable[..., 
         return function
 
     return decorate
-    builder: Choice

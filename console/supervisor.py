@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +25,7 @@ from console import log as logging
 from console.settings import Address, Settings
 from gitserver import host_key
 from gitserver.front_door import FrontDoor
+from gitserver.places import Places
 from hooks.engine_room import EngineRoom, short_address
 from store.errors import SlipwayError
 
@@ -108,8 +110,9 @@ class Supervisor:
             signal.signal(number, self._stop)
         gc.freeze()  # what children share with us stays shared (gc.freeze in the Python library reference)
         self._start_engine_room(first=True)
-        for _ in range(settings.front_doors):
-            self._start_front_door()
+        self._places = Places(settings.limits.connection, settings.front_doors)
+        for door in range(settings.front_doors):
+            self._start_front_door(door)
         print(f"ready ssh={settings.ssh} api={settings.api}", flush=True)
         self._watch()
 
@@ -151,7 +154,7 @@ class Supervisor:
             raise EngineRoomFailedError("the engine room did not start; its log above tells why")
         return process
 
-    def _start_front_door(self) -> int:
+    def _start_front_door(self, number: int) -> int:
         def work() -> None:
             self._api.close()
             self._socket.close()
@@ -159,13 +162,15 @@ class Supervisor:
                 self._ssh,
                 engine_room=EngineRoom(self._settings.data.socket),
                 host_key=self._settings.data.host_key,
+                limits=self._settings.limits,
+                places=self._places.of(number),
                 drain_seconds=self._settings.drain + GRACE_SECONDS / 2,
             )
             signal.signal(signal.SIGTERM, lambda _number, _frame: door.drain())
             door.run()
 
         process = self._fork("front", work)
-        self._children[process] = self._start_front_door
+        self._children[process] = partial(self._start_front_door, number)
         return process
 
     def _fork(self, name: str, work: Callable[[], None]) -> int:

@@ -14,15 +14,14 @@ import paramiko
 import structlog
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
-    AUTH_FAILED,
     AUTH_SUCCESSFUL,
-    DISCONNECT_SERVICE_NOT_AVAILABLE,
     MSG_SERVICE_REQUEST,
     MSG_USERAUTH_REQUEST,
-    cMSG_DISCONNECT,
+    cMSG_USERAUTH_FAILURE,
     cMSG_USERAUTH_PK_OK,
 )
 
+from gitserver import farewell
 from hooks.engine_room import User
 from store.errors import SlipwayError
 
@@ -60,9 +59,12 @@ class PublicKeyAuthentication(AuthHandler):
         def _disconnect_service_not_available(self) -> None: ...
         def _parse_service_request(self, m: paramiko.Message) -> None: ...
 
-    def __init__(self, transport: paramiko.Transport, identify: Identify) -> None:
+    def __init__(self, transport: paramiko.Transport, identify: Identify, attempts: int) -> None:
         super().__init__(transport)
         self._identify = identify
+        self._attempts_left = attempts
+        self._asked = False
+        """Whether the client has asked which methods there are: the method "none" is the way to (RFC 4252, 5.2)."""
 
     @property
     def _handler_table(self) -> dict[int, Callable[[paramiko.Message], None]]:
@@ -79,8 +81,10 @@ class PublicKeyAuthentication(AuthHandler):
         if m.get_binary() != b"ssh-connection":
             self._disconnect_service_not_available()
             return
-        if m.get_binary() != b"publickey":
-            self._fail()
+        method = m.get_binary()
+        if method != b"publickey":
+            self._fail(counts=method != b"none" or self._asked)
+            self._asked = True
             return
         try:
             self._try_key(username, m)
@@ -102,6 +106,7 @@ class PublicKeyAuthentication(AuthHandler):
             answer.add_string(algorithm)
             answer.add_string(blob)
             self.transport._send_message(answer)
+            self._count()
         elif _verifies(
             key, algorithm, self._get_session_blob(key, "ssh-connection", username, algorithm), m.get_binary()
         ):
@@ -110,18 +115,25 @@ class PublicKeyAuthentication(AuthHandler):
         else:
             self._fail()
 
-    def _fail(self) -> None:
-        """Refuse this attempt; the client's next key gets its turn, up to paramiko's limit of ten."""
-        self._send_auth_result("", "publickey", AUTH_FAILED)
+    def _fail(self, *, counts: bool = True) -> None:
+        """Refuse this attempt; the client's next key gets its turn, up to the limit."""
+        answer = paramiko.Message()
+        answer.add_byte(cMSG_USERAUTH_FAILURE)
+        answer.add_string("publickey")
+        answer.add_boolean(False)
+        self.transport._send_message(answer)
+        if counts:
+            self._count()
+
+    def _count(self) -> None:
+        """Count an attempt that left the client unauthenticated. A key that was asked about is still to be used."""
+        self._attempts_left -= 1
+        if self._attempts_left < 0:
+            self._disconnect("too many keys were offered; choose one with ssh -i FILE -o IdentitiesOnly=yes")
 
     def _disconnect(self, reason: str) -> None:
         """Hang up with a reason, which OpenSSH shows (RFC 4253, 11.1): a failure would blame the user's key."""
-        message = paramiko.Message()
-        message.add_byte(cMSG_DISCONNECT)
-        message.add_int(DISCONNECT_SERVICE_NOT_AVAILABLE)
-        message.add_string(reason)
-        message.add_string("en")
-        self.transport._send_message(message)
+        self.transport._send_message(farewell.message(farewell.SERVICE_NOT_AVAILABLE, reason))
         self.transport.close()
 
 

@@ -13,13 +13,11 @@ from dulwich.errors import GitProtocolError, HangupException
 from dulwich.protocol import ReceivableProtocol, extract_capabilities
 from dulwich.refs import Ref, check_ref_format
 
+from gitserver.limits import PushLimits
 from gitserver.streams import ClientGoneError
 from hooks.pre_receive import ZERO, RefUpdate
 from store.errors import SlipwayError
 from store.secret import Secret
-
-MAX_LINES = 50_000
-"""Longest command list: more refs than that in one push are an accident or an attack."""
 
 MAX_BYTES = 16 << 20
 """Most bytes of commands and options together."""
@@ -52,12 +50,12 @@ class PushRequest:
         return any(update.new != ZERO for update in self.updates)
 
 
-def read_request(protocol: ReceivableProtocol) -> PushRequest | None:
+def read_request(protocol: ReceivableProtocol, limits: PushLimits) -> PushRequest | None:
     """Read a client's request, or return None if it wants nothing after having seen the refs.
 
-    Raises PushProtocolError, and ClientGoneError where the input ends too early.
+    Raises PushProtocolError, PushLimitError, and ClientGoneError where the input ends too early.
     """
-    lines = _Lines(protocol)
+    lines = _Lines(protocol, limits)
     shallow: list[str] = []
     updates: list[RefUpdate] = []
     capabilities = frozenset[bytes]()
@@ -95,8 +93,9 @@ def name_refusal(update: RefUpdate) -> str | None:
 class _Lines:
     """The lines of a request, counted."""
 
-    def __init__(self, protocol: ReceivableProtocol) -> None:
+    def __init__(self, protocol: ReceivableProtocol, limits: PushLimits) -> None:
         self._protocol = protocol
+        self._limits = limits
         self._count = self._bytes = 0
 
     def next(self, *, may_end: bool = False) -> bytes | None:
@@ -116,8 +115,10 @@ class _Lines:
             return None
         self._count += 1
         self._bytes += len(line)
-        if self._count > MAX_LINES or self._bytes > MAX_BYTES:
-            raise PushProtocolError(f"too much for one push: at most {MAX_LINES} refs at once; push them in portions")
+        # Shallow commits and options are lines like any other: each costs memory.
+        self._limits.check_refs(self._count)
+        if self._bytes > MAX_BYTES:
+            raise PushProtocolError(f"the push names more than {MAX_BYTES >> 20} MiB of refs; push them in portions")
         return line.removesuffix(b"\n")
 
 

@@ -16,12 +16,17 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 
+from gitserver.limits import Limits
+from gitserver.places import Place
 from gitserver.session import Session
 from gitserver.transport import Transport
 from hooks.engine_room import EngineRoom, User
 
 MAX_SESSIONS = 10
 """Sessions that one connection may hold at once, as with OpenSSH (sshd_config(5), MaxSessions)."""
+
+DISMISSAL_SECONDS = 2.0
+"""How long a client that is told to go may take to read why."""
 
 _GIT_PROTOCOL = re.compile(rb"[a-z0-9=:._-]{1,128}")
 """What may be in GIT_PROTOCOL (gitprotocol-v2(5)): keys and values between colons."""
@@ -32,7 +37,17 @@ logger = structlog.get_logger()
 class Connection(paramiko.ServerInterface):
     """One client's connection. It refuses whatever is not named here: forwarding above all."""
 
-    def __init__(self, sock: socket.socket, peer: str, engine_room: EngineRoom, host_key: paramiko.PKey) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: str,
+        engine_room: EngineRoom,
+        host_key: paramiko.PKey,
+        limits: Limits,
+        place: Place,
+    ) -> None:
+        self._limits = limits
+        self._place = place
         self._log = logger.bind(connection=secrets.token_hex(4), peer=peer)
         self._engine_room = engine_room
         self._sessions: dict[int, Session] = {}
@@ -43,8 +58,10 @@ class Connection(paramiko.ServerInterface):
         self.ended = False
         """Whether the connection is over and none of its sessions runs any more."""
         self._over = False
+        self._dismissed_at: float | None = None
+        self._closing = False
         self._log.info("connection.opened")
-        self.transport = Transport(sock, host_key, self._identify, self)
+        self.transport = Transport(sock, host_key, self._identify, self, limits.connection.attempts)
 
     def start(self) -> None:
         """Begin to speak SSH, on the transport's thread."""
@@ -53,9 +70,52 @@ class Connection(paramiko.ServerInterface):
 
     def close(self, reason: str) -> None:
         """Hang up; sessions under way see their client leave."""
-        if self.transport.is_active():
+        if not self._closing and self.transport.is_active():
             self._log.info("connection.closing", reason=reason)
+        self._closing = True
         self.transport.close()
+
+    def close_if_overdue(self, now: float) -> None:
+        """End the connection of a client that takes too long at `now`, on the monotonic clock, for what is its turn."""
+        if self._dismissed_at is not None:
+            if now - self._dismissed_at > DISMISSAL_SECONDS:
+                self.close("it does not read that it is to go")
+        elif reason := self._overdue(now):
+            self.dismiss(reason)
+
+    def _overdue(self, now: float) -> str | None:
+        """Return what the client has taken too long for."""
+        limits = self._limits.connection
+        with self._lock:
+            idle_since = self.idle_since
+            sessions = list(self._sessions.values())
+        if not self.authenticated:
+            return "you took too long to log in" if now - self.accepted_at > limits.login_seconds else None
+        if idle_since is not None and now - idle_since > limits.idle_seconds:
+            return "nothing happened on this connection for too long"
+        if any(session.overdue(now) for session in sessions):
+            return "the server waited too long for your side to go on"
+        return None
+
+    def dismiss(self, reason: str) -> None:
+        """Tell the client why, which OpenSSH shows, and hang up."""
+        self._dismissed_at = time.monotonic()
+        # Said now: a client that understands hangs up before we do.
+        self._log.info("connection.closing", reason=reason)
+        self._closing = True
+        # A client that does not read makes sending wait, so it is no work for the thread that looks after all of them.
+        threading.Thread(target=self._say_goodbye, args=(reason,), daemon=True).start()
+
+    def _say_goodbye(self, reason: str) -> None:
+        try:
+            self.transport.say_goodbye(reason)
+        finally:
+            self.close(reason)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection has been hung up on already."""
+        return self._closing
 
     @property
     def authenticated(self) -> bool:
@@ -66,6 +126,7 @@ class Connection(paramiko.ServerInterface):
 
     def authenticated_as(self, user: User) -> None:
         """Name the user in whatever is logged from here on."""
+        self._place.settle()
         self._log = self._log.bind(user=user.name)
         self._log.info("connection.authenticated")
 
@@ -74,7 +135,7 @@ class Connection(paramiko.ServerInterface):
         user = self.transport.user
         if user is None:
             raise paramiko.SSHException("a session before authentication")
-        session = Session(channel, user, self._engine_room, self._log, self._session_ended)
+        session = Session(channel, user, self._engine_room, self._limits, self._log, self._session_ended)
         with self._lock:
             self._sessions[channel.chanid] = session
             self.idle_since = None
@@ -91,6 +152,7 @@ class Connection(paramiko.ServerInterface):
 
     def connection_ended(self, error: BaseException | None) -> None:
         """Tell every session that its client has left."""
+        self._place.leave()
         with self._lock:
             self._over = True
             self.ended = not self._sessions

@@ -6,22 +6,27 @@ import os
 import selectors
 import socket
 import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
+from gitserver import farewell
 from gitserver.connection import Connection
 from gitserver.host_key import load
+from gitserver.limits import Limits
+from gitserver.places import DoorPlaces, NoPlaceError, Place, TooManyStrangersError
 from hooks.engine_room import EngineRoom
-
-LOGIN_GRACE_SECONDS = 60.0
-"""How long a client may take to authenticate (sshd_config(5), LoginGraceTime; OpenSSH allows 120)."""
 
 DRAIN_IDLE_SECONDS = 3.0
 """How long a connection may be without a session while draining: one that is just being opened gets to it."""
 
 TIDY_SECONDS = 5.0
 """How long sessions that were cut off may take to tidy up; what they leave, the next push removes."""
+
+MAX_TURNED_AWAY = 64
+"""Connections without a place that are kept open for a moment, so that their clients read why."""
 
 SWEEP_SECONDS = 1.0
 """How often connections are looked through for those that ended, or took too long to authenticate."""
@@ -34,18 +39,30 @@ class FrontDoor:
 
     `listener` is a listening TCP socket, which other processes may share. `host_key` is a file that
     `host_key.make_or_load` has made. Draining waits up to `drain_seconds` for sessions under way; deploys that are
-    still watched then go on without their watchers. Raises HostKeyError.
+    still watched then go on without their watchers. `places` are this process's of those that all front doors share.
+    Raises HostKeyError.
     """
 
     def __init__(
-        self, listener: socket.socket, *, engine_room: EngineRoom, host_key: Path, drain_seconds: float = 60.0
+        self,
+        listener: socket.socket,
+        *,
+        engine_room: EngineRoom,
+        host_key: Path,
+        limits: Limits,
+        places: DoorPlaces,
+        drain_seconds: float = 60.0,
     ) -> None:
         self._listener = listener
+        self._limits = limits
+        self._places = places
         self._engine_room = engine_room
         self._host_key = load(host_key)
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._swept_at = time.monotonic()
         self._connections: list[Connection] = []
+        self._turned_away: deque[socket.socket] = deque(maxlen=MAX_TURNED_AWAY)
         # An event descriptor and not a lock, since a signal handler writes to it.
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -81,21 +98,60 @@ class FrontDoor:
             time.sleep(SWEEP_SECONDS)
             return
         try:
-            connection = Connection(sock, address[0], self._engine_room, self._host_key)
+            place = self._take_place(address[0])
+        except NoPlaceError as error:
+            log.info("front_door.turned_away", peer=address[0], reason=str(error))
+            self._turn_away(sock, str(error))
+            return
+        try:
+            connection = Connection(sock, address[0], self._engine_room, self._host_key, self._limits, place)
             connection.start()
         except (OSError, RuntimeError) as error:
             # The client has left already, or no thread can be started: this connection's end, not the front door's.
             log.warning("front_door.connection_lost", error=str(error))
+            place.leave()
             sock.close()
             return
         self._connections.append(connection)
+
+    def _take_place(self, address: str) -> Place:
+        """Take a place for a connection from `address`. Raises NoPlaceError.
+
+        Where all places of strangers are taken, the one who has been at it longest gives way: who logs in needs a part
+        of a second, and who sits there to keep others out does not get to.
+        """
+        try:
+            return self._places.take(address)
+        except TooManyStrangersError:
+            strangers = [c for c in self._connections if not c.authenticated and not c.closing]
+            if not strangers:
+                raise
+            strangers[0].close("another client logs in")
+            return self._places.take_anyway(address)
+
+    def _turn_away(self, sock: socket.socket, reason: str) -> None:
+        """Say why and hang up: an identification line and a disconnect message, which every client understands.
+
+        A socket that is closed with the client's own line unread would take our words back, so it stays open until the
+        next sweep, if there is room.
+        """
+        sock.setblocking(False)
+        with suppress(OSError):
+            sock.send(farewell.before_keys(reason))
+            sock.shutdown(socket.SHUT_WR)
+        if len(self._turned_away) == MAX_TURNED_AWAY:
+            self._turned_away.popleft().close()
+        self._turned_away.append(sock)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         self._connections = [connection for connection in self._connections if not connection.ended]
         for connection in self._connections:
-            if not connection.authenticated and now - connection.accepted_at > LOGIN_GRACE_SECONDS:
-                connection.close("login grace time is over")
+            connection.close_if_overdue(now)
+        if now - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = now
+            while self._turned_away:
+                self._turned_away.popleft().close()
 
     def _end_sessions(self) -> None:
         deadline = time.monotonic() + self._drain_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ import structlog
 from gitserver import command, exec_request, receive_pack, upload_pack
 from gitserver.exec_request import GitRequest
 from gitserver.greeting import greeting
+from gitserver.limits import Limits
+from gitserver.patience import Patience
 from gitserver.streams import ClientGoneError, ClientStreams
 from hooks.engine_room import Caller, CallerGoneError, EngineRoom, User
 from store.errors import RefusedError, SlipwayError
@@ -28,12 +31,15 @@ class Session:
         channel: paramiko.Channel,
         user: User,
         engine_room: EngineRoom,
+        limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
         ended: Callable[[Session], None],
     ) -> None:
         self.number = channel.chanid
         self.git_protocol: str | None = None
         self._channel = channel
+        self._limits = limits
+        self._patience = Patience(limits.connection.idle_seconds, time.monotonic())
         self._streams = ClientStreams(channel)
         self._caller = Caller()
         self._engine_room = engine_room.on_behalf_of(self._caller)
@@ -63,6 +69,11 @@ class Session:
         if self._asked and self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"session-{self.number}", daemon=True)
             self._thread.start()
+
+    def overdue(self, now: float) -> bool:
+        """Return whether the client has been waited for long enough: for its request, or for what it owes since."""
+        waiting = self._thread is None or self._streams.awaited
+        return self._patience.exhausted(now, waiting=waiting, moved=self._streams.moved)
 
     def client_left(self) -> None:
         """End whatever is under way for the client. Called on the transport's thread."""
@@ -109,7 +120,7 @@ class Session:
             log = self._log.bind(app=repository.app)
             if request.service == "git-upload-pack":
                 return upload_pack.serve(self._streams, repository, self.git_protocol)
-            return receive_pack.serve(self._streams, self._engine_room, self._user, repository, log)
+            return receive_pack.serve(self._streams, self._engine_room, self._user, repository, log, self._limits.push)
         if self._terminal:
             threading.Thread(target=self._watch_for_interrupt, daemon=True).start()
         return command.run(self._streams, self._engine_room, self._user, request.line, terminal=self._terminal)
@@ -117,7 +128,7 @@ class Session:
     def _watch_for_interrupt(self) -> None:
         """End the session on Ctrl-C: there is no pseudo-terminal that would make a signal of it."""
         try:
-            while data := self._streams.read(1024):
+            while data := self._streams.listen(1024):
                 if INTERRUPT in data:
                     self._streams.hang_up()
                     return

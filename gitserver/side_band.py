@@ -79,6 +79,6 @@ class SideBand:
                     continue
                 with self._lock:
                     if not self._over:
-                        self._streams.write(pkt_line(bytes([SIDE_BAND_CHANNEL_DATA])))
+                        self._streams.keep_alive(pkt_line(bytes([SIDE_BAND_CHANNEL_DATA])))
         except ClientGoneError:
             return

@@ -10,7 +10,7 @@ import pytest
 from console import reference
 from console.grammar import load
 from console.program import program
-from console.settings import SETTINGS
+from console.settings import LIMITS, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,4 +52,5 @@ def test_every_page_is_reachable_and_every_link_leads_somewhere() -> None:
 
 
 def test_the_settings_have_one_name_each() -> None:
-    assert len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
+    every = (*SETTINGS, *LIMITS)
+    assert len({setting.variable for setting in every}) == len(every)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -107,7 +108,7 @@ class Door:
 def start_door(tmp_path: Path) -> Iterator[Callable[..., Door]]:
     doors: list[Door] = []
 
-    def start(*, with_git: bool = True, drain_seconds: float = 30) -> Door:
+    def start(*, with_git: bool = True, drain_seconds: float = 30, **limits: float) -> Door:
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         port = listener.getsockname()[1]
         engine_room = ScriptedEngineRoom(tmp_path / "engine.sock")
@@ -124,6 +125,7 @@ def start_door(tmp_path: Path) -> Iterator[Callable[..., Door]]:
                 [
                     sys.executable, str(Path(__file__).with_name("front_door_process.py")),
                     str(listener.fileno()), str(engine_room.socket_path), str(key), str(drain_seconds),
+                    json.dumps(limits),
                 ],
                 pass_fds=[listener.fileno()],
                 env={"PATH": os.environ["PATH"] if with_git else str(nowhere), "PYTHONPATH": str(ROOT)},

@@ -16,6 +16,7 @@ from gitserver import git_program
 from gitserver.advertisement import advertisement
 from gitserver.command_list import PushProtocolError, PushRequest, read_request
 from gitserver.exec_request import CommandRequest, GitRequest, first_word, parse
+from gitserver.limits import PushLimits
 from gitserver.report import report
 from gitserver.streams import ClientGoneError
 from hooks.pre_receive import ZERO, RefUpdate
@@ -26,7 +27,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_siz
 
 
 def read(data: bytes) -> PushRequest | None:
-    return read_request(ReceivableProtocol(BytesIO(data).read, lambda _: None))
+    return read_request(ReceivableProtocol(BytesIO(data).read, lambda _: None), PushLimits())
 
 
 @given(st.binary(max_size=300))
