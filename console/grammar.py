@@ -1,7 +1,8 @@
 """The grammar of user commands, defined once: whoever asks, by SSH or with the local program, is parsed here.
 
 A command is a module in `console.commands` with one function under `@command`. The function gets a `Call`, prints to
-it, and returns the operation that it opened, if any; whoever runs it shows that operation's log until it ends.
+it, and returns the operation that it opened, if any; whoever runs it shows that operation's log until it ends. It may
+return a `Live` answer instead, which is made while it is read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import click
 from sqlalchemy import Connection
 
 from console import commands
+from console.live import Live
 from hooks.addresses import Addresses
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
@@ -157,14 +159,18 @@ grammar = _Grammar(
     "slipway", help="Commands of slipway. Each explains itself with --help.", subcommand_metavar="COMMAND …"
 )
 
-_Function = TypeVar("_Function", bound=Callable[..., Operation | None])
+_Function = TypeVar("_Function", bound=Callable[..., Operation | Live | None])
 
 
-def command(name: str) -> Callable[[_Function], click.Command]:
-    """Return a decorator that makes a function the command `name`; its docstring is the command's help."""
+def command(name: str, *, options_first: bool = False) -> Callable[[_Function], click.Command]:
+    """Return a decorator that makes a function the command `name`; its docstring is the command's help.
+
+    With `options_first`, what follows the first word that is no option is left alone: it is another program's words.
+    """
+    settings = {"allow_interspersed_args": not options_first}
 
     def decorate(function: _Function) -> click.Command:
-        return grammar.command(name)(click.pass_obj(function))
+        return grammar.command(name, context_settings=settings)(click.pass_obj(function))
 
     return decorate
 
@@ -189,6 +195,7 @@ class Outcome:
     exit: int = 0
     error: str | None = None
     operation: Operation | None = None
+    live: Live | None = None
     needs_input: bool = False
 
 
@@ -210,7 +217,7 @@ def run(call: Call, line: str | Sequence[str]) -> Outcome:
     elif words[0] == "help":
         words = [words[1], "--help"]
     try:
-        operation = grammar.main(words, prog_name="slipway", standalone_mode=False, obj=call)
+        answer = grammar.main(words, prog_name="slipway", standalone_mode=False, obj=call)
     except _HelpShown as help_:
         return Outcome(out=help_.text + "\n")
     except InputNeededError:
@@ -219,7 +226,11 @@ def run(call: Call, line: str | Sequence[str]) -> Outcome:
         return _failed(2, _without_values(error.format_message(), words))
     except SlipwayError as error:
         return _failed(error.exit_status, str(error), "".join(call.printed))
-    return Outcome(out="".join(call.printed), operation=operation if isinstance(operation, Operation) else None)
+    return Outcome(
+        out="".join(call.printed),
+        operation=answer if isinstance(answer, Operation) else None,
+        live=answer if isinstance(answer, Live) else None,
+    )
 
 
 def _failed(status: int, message: str, out: str = "") -> Outcome:

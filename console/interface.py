@@ -21,6 +21,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from console import live
 from console.grammar import LOCAL, Call, Room, run
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
@@ -108,6 +109,10 @@ class Interface:
                 yield {"out": outcome.out}
             if outcome.err:
                 yield {"err": outcome.err}
+            if outcome.live is not None:
+                async for frame in live.frames(outcome.live):
+                    yield frame
+                return
             if outcome.operation is None:
                 yield {"exit": outcome.exit}
                 return

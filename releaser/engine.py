@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import docker
 import docker.errors
@@ -81,6 +81,25 @@ class _Client(docker.APIClient):
         # Not empty: the SDK answers an empty one by reading the user's file again.
         self._auth_configs = AuthConfig({"auths": {"registry.invalid": {}}})
         self._version: str = self.version(api_version=False)["ApiVersion"]
+
+
+_Piece = TypeVar("_Piece")
+
+
+class Output(Generic[_Piece]):
+    """What a container writes, as it comes. `close`, which any thread may call, ends whoever iterates."""
+
+    def __init__(self, written: Any, asking: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._written = written
+        self._asking = asking
+
+    def __iter__(self) -> Iterator[_Piece]:
+        with self._asking("read a container's output"):
+            yield from self._written
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._written.close()
 
 
 class Engine:
@@ -212,27 +231,23 @@ class Engine:
                 raise
             return identifier
 
-    def attach(self, identifier: str) -> Iterator[tuple[bytes | None, bytes | None]]:
-        """Yield what a container writes, as pairs of standard output and standard error, until it exits.
+    def attach(self, identifier: str) -> Output[tuple[bytes | None, bytes | None]]:
+        """Return what a container writes, as pairs of standard output and standard error, until it exits.
 
         It misses nothing of a container that is not started before this has returned.
         """
         with self._asking("read a container's output"):
             written = self._client.attach(identifier, stream=True, demux=True)
-        return self._streamed(written)
+        return Output(written, self._asking)
 
-    def log(self, identifier: str, *, tail: int, follow: bool) -> Iterator[bytes]:
-        """Yield what a container has written, the last `tail` lines, and with `follow` what it goes on to write."""
+    def log(self, identifier: str, *, lines: int, follow: bool, since: float | None = None) -> Output[bytes]:
+        """Return the last lines that a container wrote, and with `follow` what it goes on to write until it exits.
+
+        `since` (a Unix time) leaves out what was written before, and the limit on lines.
+        """
         with self._asking("read a container's log"):
-            written = self._client.logs(identifier, tail=tail, stream=True, follow=follow)
-        return self._streamed(written)
-
-    def _streamed(self, chunks: Any) -> Iterator[Any]:
-        try:
-            with self._asking("read a container's output"):
-                yield from chunks
-        finally:
-            chunks.close()
+            tail = {"since": since} if since is not None else {"tail": lines}
+            return Output(self._client.logs(identifier, stream=True, follow=follow, **tail), self._asking)
 
     def wait(self, identifier: str) -> State:
         """Return how a container ended, once it has."""

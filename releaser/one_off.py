@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -48,7 +48,7 @@ def run_once(
     is killed at once, as SIGKILL does. Raises EngineUnreachableError, EngineRefusedError and VariableError as well.
     """
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(2)]
-    written: Iterator[tuple[bytes | None, bytes | None]] = iter(())
+    written: Iterable[tuple[bytes | None, bytes | None]] = ()
 
     def begin(identifier: str) -> None:
         nonlocal written

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from releaser.container import Container
 from releaser.engine import Engine
 from releaser.haproxy import Proxy
 from releaser.health import Policy, Say
+from releaser.logs import Sink, read
 from releaser.one_off import Write, run_once
 from releaser.release import Release
 from releaser.restore import mend, restore
@@ -102,9 +103,11 @@ class Releaser:
     ) -> int:
         """Run somebody's command in a container of its own until it ends, or they have gone; return its exit status.
 
-        Its words are handed to the image's ENTRYPOINT, where there is one.
+        One word is a line, run as a Procfile's would be; several are handed to the image as they are.
         """
         with Engine(self._engine) as engine:
+            if len(command) == 1:
+                command = words("the command", command[0], engine.image(release.image))
             state = run_once(
                 engine,
                 release,
@@ -117,6 +120,19 @@ class Releaser:
                 avoid=self._proxy.addresses(),
             )
         return state.exit_status
+
+    def logs(
+        self,
+        app_id: int,
+        *,
+        lines: int,
+        follow: bool,
+        wanted: Callable[[Container], bool],
+        sink: Callable[[Container], Sink],
+        gone: threading.Event,
+    ) -> None:
+        """Pass on what an app's containers write; see `releaser.logs.read`."""
+        read(self._engine, self._instance, app_id, lines=lines, follow=follow, wanted=wanted, sink=sink, gone=gone)
 
     def running(self, app_id: int) -> list[Container]:
         """Return an app's containers, whatever their state."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
+import docker
 import pytest
 
-from demo.person import Person
-from tests.stories.web_app import answer, files, read, said, show
+from demo.person import HOST, Person
+from tests.releaser.conftest import until
+from tests.stories.web_app import SERVER, answer, files, read, said, show
 from tests.world.working_copy import Repo
 
 NewApp = Callable[[Person], Repo]
@@ -26,13 +30,17 @@ after_restart_success: ["echo restarted; exit 3"]
 """
 
 
+@pytest.fixture(scope="session")
+def client(engine: str) -> Iterator[docker.DockerClient]:
+    with closing(docker.DockerClient(engine)) as connected:
+        yield connected
+
+
 @pytest.fixture
 def shop(alice: Person, new_app: NewApp, private_base: str) -> Repo:
     """An app with two services and hooks, deployed."""
     shop = new_app(alice)
     shop.commit(files(private_base, "one") | {"Procfile": PROCFILE, ".aptible.yml": HOOKS})
-    pushed = shop.push("-o", "config=GREETING=hello")
-    assert pushed.returncode != 0, "push options come before the branch"
     pushed = shop.push("-o", "config=GREETING=hello", "master")
     assert pushed.returncode == 0, pushed.stderr
     return shop
@@ -102,3 +110,64 @@ def test_somebody_else_scales_and_sees_nothing(shop: Repo, bob: Person) -> None:
         refused = bob.ssh(*words)
         assert refused.returncode == 3
         assert "there is no app" in refused.stderr
+
+
+def test_a_command_runs_in_a_container_of_the_current_release(shop: Repo, alice: Person, bob: Person) -> None:
+    ran = alice.ssh("ssh", "--app", shop.app, 'cat version; echo "$GREETING"; echo oops >&2; exit 7')
+    assert (ran.returncode, ran.stdout) == (7, "onehello\n")
+    assert "oops" in ran.stderr
+    words = alice.ssh("ssh", "--app", shop.app, "python3", "-c", "print('a  b')", "--app")
+    assert (words.returncode, words.stdout) == (0, "a  b\n")
+    assert alice.ssh("ssh", "--app", shop.app).returncode == 2
+    assert bob.ssh("ssh", "--app", shop.app, "env").returncode == 3
+
+
+def test_the_log_of_all_services_is_followed_into_the_next_release(shop: Repo, alice: Person, bob: Person) -> None:
+    assert alice.ssh("config:set", "--app", shop.app, "API_TOKEN=correct-horse-battery").returncode == 0
+    shop.commit({"server.py": SERVER.replace('print("serving"', 'print(os.environ["API_TOKEN"], "serving"')})
+    assert shop.push().returncode == 0
+    with leaving(alice, f"logs --app {shop.app}") as lines:
+        assert wait_for(lines, "web | [secret] serving one")
+        assert wait_for(lines, "worker | working")
+        shop.commit({"version": "two"})
+        assert shop.push().returncode == 0
+        assert wait_for(lines, "web | [secret] serving two")
+    once = alice.ssh("logs", "--app", shop.app, "--service", "web", "--no-follow")
+    assert once.returncode == 0
+    # The former release's container may still be there.
+    assert once.stdout.removeprefix("web | [secret] serving one\n") == "web | [secret] serving two\n"
+    assert bob.ssh("logs", "--app", shop.app).returncode == 3
+
+
+def test_whoever_leaves_takes_the_command_along(shop: Repo, alice: Person, client: docker.DockerClient) -> None:
+    def running() -> list[str]:
+        found = client.containers.list(filters={"label": "slipway.one-off"})
+        return [str(each.id) for each in found]
+
+    with leaving(alice, f"ssh --app {shop.app} 'echo begun; exec sleep 600'") as lines:
+        assert wait_for(lines, "begun")
+        assert len(running()) == 1
+    until(lambda: running() == [])
+
+
+@contextmanager
+def leaving(person: Person, line: str) -> Iterator[Iterator[str]]:
+    """Run a command over SSH, yield its lines, and leave without waiting for its end."""
+    with subprocess.Popen(
+        ["ssh", HOST, line],
+        env=person.environment,
+        cwd=person.home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdout is not None
+        try:
+            yield (said.rstrip("\n") for said in client.stdout)
+        finally:
+            client.terminate()
+
+
+def wait_for(lines: Iterator[str], wanted: str) -> bool:
+    """Return whether a line comes before the end of all lines."""
+    return any(line == wanted for line in lines)
