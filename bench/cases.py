@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -36,9 +36,8 @@ class Work:
     @property
     def small(self) -> Path:
         """A small project with a commit for every push."""
-        path = self.folder / "small"
-        if not self.small_commits:
-            self.small_commits = histories.commits(path) if path.exists() else histories.small(path, 4_000)
+        path = self._made("small", lambda draft: histories.small(draft, 4_000))
+        self.small_commits = self.small_commits or histories.commits(path)
         return path
 
     @property
@@ -47,17 +46,21 @@ class Work:
         if self.history is not None:
             return self.history
         objects = 10_000 if self.quick else 100_000
-        path = self.folder / f"large-{objects}"
-        if not path.exists():
-            histories.large(path, objects)
-        return path
+        return self._made(f"large-{objects}", lambda draft: histories.large(draft, objects))
 
     def blob(self, mebibytes: int) -> Path:
         """One incompressible file."""
         size = mebibytes // 10 if self.quick else mebibytes
-        path = self.folder / f"blob-{size}"
+        return self._made(f"blob-{size}", lambda draft: histories.blob(draft, size << 20))
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        path = self.folder / name
         if not path.exists():
-            histories.blob(path, size << 20)
+            # An earlier run may have been broken off in the middle of making it.
+            draft = self.folder / f"{name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            make(draft)
+            draft.rename(path)
         return path
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--history", type=Path, help="a bare repository to push in place of the large made-up one")
     parser.add_argument("--work", type=Path, help="keep the histories here for the next run")
     options = parser.parse_args()
+    # As with Ctrl-C, the servers that were started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="slipway-bench-"))
     work = Work(options.work or folder / "work", 3 if options.quick else options.rounds, quick=options.quick)
     work.folder.mkdir(parents=True, exist_ok=True)

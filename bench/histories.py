@@ -24,9 +24,9 @@ def git(folder: Path, *words: str, stdin: bytes | None = None) -> str:
     return done.stdout.decode().rstrip("\n")
 
 
-def small(folder: Path, count: int) -> list[str]:
-    """Make a project of 200 files with `count` commits after the first, and return the ids of all, oldest first."""
-    return _import(folder, count, files=200, changes=1)
+def small(folder: Path, count: int) -> None:
+    """Make a project of 200 files with `count` commits after the first."""
+    _import(folder, count, files=200, changes=1)
 
 
 def commits(folder: Path) -> list[str]:
@@ -50,7 +50,7 @@ def blob(folder: Path, size: int) -> None:
     git(folder, "-c", "core.compression=0", "fast-import", "--quiet", stdin=b"".join(stream))
 
 
-def _import(folder: Path, count: int, *, files: int, changes: int) -> list[str]:
+def _import(folder: Path, count: int, *, files: int, changes: int) -> None:
     init(folder)
     process = subprocess.Popen(
         ["git", "fast-import", "--quiet"], cwd=folder, env=git_environment(), stdin=subprocess.PIPE
@@ -61,7 +61,6 @@ def _import(folder: Path, count: int, *, files: int, changes: int) -> list[str]:
             stdin.write(part)
     if process.wait() != 0:
         raise RuntimeError("git fast-import failed")
-    return commits(folder)
 
 
 def _stream(chance: random.Random, count: int, files: int, changes: int) -> Iterator[bytes]:

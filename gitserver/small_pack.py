@@ -216,7 +216,8 @@ class _Resolver:
         while deltas:
             waiting = [offset for offset in deltas if not self._resolve(offset, thin)]
             if len(waiting) == len(deltas) and not self._fetch(waiting, thin):
-                raise DamagedPackError("the pack has a delta whose base is missing")
+                # Nowhere, too large, or in a circle: Git finds out which.
+                raise NotSmallError(self._raw)
             deltas = waiting
         return self._by_id
 

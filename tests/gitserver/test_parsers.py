@@ -111,7 +111,8 @@ def test_argument_lists() -> None:
     assert git_program.upload_pack(path) == [
         *git, "-c", "transfer.hideRefs=refs/slipway", "upload-pack", "--strict", "/data/shop.git"
     ]  # fmt: skip
-    assert git_program.index_pack(path, progress=False) == [
-        *git, "index-pack", "--stdin", "--fix-thin", "--strict", "--report-end-of-input"
+    assert git_program.index_pack(path, progress=False, most_bytes=1 << 30) == [
+        *git, "-c", "core.bigFileThreshold=4194304", "index-pack", "--stdin", "--fix-thin", "--strict",
+        "--check-self-contained-and-connected", "--report-end-of-input", "--max-input-size=1073741824",
     ]  # fmt: skip
     assert "SSH_AUTH_SOCK" not in git_program.environment()
