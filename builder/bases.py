@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import requests
 from docker.errors import APIError, NotFound
 
 from builder import output, registry
@@ -34,6 +35,10 @@ LOOK_SECONDS = 0.02
 
 class PullFailedError(SlipwayError):
     """The registry allows the image and the engine could not pull it."""
+
+
+class LocalImageMissingError(SlipwayError):
+    """An image that the administrator keeps on the engine is not there."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def ask_all(
             registry_session = stack.enter_context(registry.open_session(each))
             # Whoever cancelled does not wait for a silent registry, and its thread does not either.
             stack.callback(registry_session.interrupt)
-            answers.append(pool.submit(registry.ask, each, credentials.for_host(each.host), registry_session))
+            answers.append(pool.submit(_ask, each, credentials, registry_session))
         while concurrent.futures.wait(answers, LOOK_SECONDS).not_done:
             if cancelled.is_set():
                 raise CancelledError("cancelled")
@@ -80,6 +85,22 @@ def ask_all(
     for host in sorted({each.host for each, permission in permissions.items() if permission.credentials_refused}):
         say(f"{host} refuses the app's registry credentials; what is used of it is public, so it is pulled without\n")
     return permissions
+
+
+def _ask(reference: Reference, credentials: RegistryCredentials, session: requests.Session) -> Permission:
+    return registry.ask(reference, credentials.for_host(reference.host), session)
+
+
+def local(client: IsolatedClient, reference: Reference) -> Base:
+    """Return an image that the administrator keeps on the engine for every app. Raises LocalImageMissingError."""
+    try:
+        inspection = client.image(str(reference))
+    except NotFound:
+        raise LocalImageMissingError(
+            f"{reference} is among SLIPWAY_LOCAL_IMAGES, and the engine has no such image; the server's administrator "
+            "has to put it there."
+        ) from None
+    return Base(inspection["Id"], inspection)
 
 
 def pull(

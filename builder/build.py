@@ -9,15 +9,18 @@ from __future__ import annotations
 import posixpath
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from builder import bases, context, credentials, dockerfile, image, stages
-from builder.choice import Choice, choose
+from builder import bases, context, credentials, dockerfile, image, inputs, stages
+from builder.bases import Base
+from builder.buildkit.secrets import SecretMounts
+from builder.choice import choose
 from builder.context import Context
 from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerfile import Dockerfile
-from builder.engine import EngineUnreachableError, IsolatedClient, TimeLimitError, session
+from builder.engine import SECONDS_A_MINUTE, EngineUnreachableError, IsolatedClient, TimeLimitError, session
 from builder.image import Image
+from builder.options import DEFAULTS, Options
 from builder.plan import Builder, Plan
 from builder.reference import Reference
 from builder.registry import Permission
@@ -34,7 +37,6 @@ BUILD_CONTEXT = "SLIPWAY_BUILD_CONTEXT"
 """Config variable: the folder that is the build context, from the root of the repository, which is the default."""
 PROCFILE = "Procfile"
 APTIBLE_YML = ".aptible.yml"
-SECONDS_A_MINUTE = 60
 
 
 class NoDockerfileError(SourceError):
@@ -52,7 +54,7 @@ def build(
     cancelled: threading.Event,
     time_limit: float,
     cache_key: Secret,
-    choice: Choice = "auto",
+    options: Options = DEFAULTS,
     rebuild: bool = False,
 ) -> Image:
     """Build the image of a commit.
@@ -60,47 +62,76 @@ def build(
     `engine` is an address as in DOCKER_HOST, None for the environment's. `config` is the app's whole config. `say`
     gets whole lines as they come, ends included. Setting `cancelled` stops the build at any point, `time_limit` is in
     seconds. `cache_key` is the app's own and never changes: caches of different apps are kept apart by it. `rebuild`
-    runs every step, whatever is cached.
+    runs every step; else an image that was made from the very same inputs is returned without a build.
 
     Raises SlipwayError: a class of its own for each reason, CancelledError among them. Nothing of an interrupted build
     is left in the engine.
     """
     deadline = time.monotonic() + time_limit
-    registry_credentials = credentials.from_config(config)
+    registry_credentials = credentials.from_config(config, options.credential_helper)
+    made: list[str] = []
     with open_tree(source) as tree:
         folder = _path(config, BUILD_CONTEXT, ".")
-        file = _read_dockerfile(tree, _path(config, DOCKERFILE, posixpath.normpath(f"{folder}/Dockerfile")))
-        tree.folder(folder)
+        path = _path(config, DOCKERFILE, posixpath.normpath(f"{folder}/Dockerfile"))
+        file = _read_dockerfile(tree, path)
+        context_id = tree.folder(folder)
         procfile, aptible_yml = _text(tree, PROCFILE), _text(tree, APTIBLE_YML)
         layout = stages.read(file, source.commit)
+        arguments = {GIT_COMMIT: source.commit} if file.declares(GIT_COMMIT) else {}
+        extra = {context.CONFIG_FILE: context.config_file(config)} if file.names_config_file else {}
+        for_secrets = {key: value for key, value in config.items() if key not in REGISTRY_VARIABLES}
         builder: Builder | None = None
         try:
             with session(engine, cancelled, deadline) as client:
-                builder = choose(choice, client)
+                builder = choose(options.builder, client)
                 builder.check(file)
                 references = [use.reference for use in layout.uses.values()]
-                permissions = bases.ask_all(references, registry_credentials, say, cancelled)
-                found = _pull_all(client, layout, permissions, say)
-                extra = {}
-                if file.names_config_file:
-                    say(_CONFIG_FILE_WARNING)
-                    extra[context.CONFIG_FILE] = context.config_file(config)
-                plan = Plan(
-                    dockerfile=file,
-                    stages=layout,
-                    bases=found,
-                    context=Context(tree, folder, extra, say),
-                    arguments={GIT_COMMIT: source.commit} if file.declares(GIT_COMMIT) else {},
-                    config={key: value for key, value in config.items() if key not in REGISTRY_VARIABLES},
-                    cache_key=cache_key,
-                    tag=tag,
-                    labels=labels,
-                    rebuild=rebuild,
+                asked = [each for each in references if str(each) not in options.local_images]
+                permissions = bases.ask_all(asked, registry_credentials, say, cancelled)
+                local = {each: bases.local(client, each) for each in references if each not in permissions}
+                digests = {
+                    each: permissions[each].digest if each in permissions else local[each].id for each in references
+                }
+                name = inputs.tag_of(
+                    inputs.fingerprint(
+                        builder=type(builder).__name__,
+                        dockerfile=tree.file(path) or b"",
+                        context=context_id,
+                        bases={use: digests[use.reference] for use in layout.uses.values()},
+                        arguments=arguments,
+                        labels=labels,
+                        extra=extra,
+                        secrets=SecretMounts(file, for_secrets, cache_key),
+                        cache_key=cache_key,
+                    ),
+                    tag,
                 )
-                inspection = client.image(builder.build(client, plan, say))
+                made.append(tag)
+                inspection = None if rebuild else client.find_image(name)
+                if inspection:
+                    say("Nothing that the image is made from has changed; it is used again without a build\n")
+                    client.name_image(inspection["Id"], tag)
+                else:
+                    if extra:
+                        say(_CONFIG_FILE_WARNING)
+                    plan = Plan(
+                        dockerfile=file,
+                        stages=layout,
+                        bases=_pull_all(client, layout, permissions, local, say),
+                        context=Context(tree, folder, extra, say),
+                        arguments=arguments,
+                        config=for_secrets,
+                        cache_key=cache_key,
+                        tag=tag,
+                        labels=labels,
+                        rebuild=rebuild,
+                    )
+                    inspection = client.image(builder.build(client, plan, say))
+                    made.append(name)
+                    client.name_image(inspection["Id"], name)
         except (CancelledError, TimeLimitError) as error:
             if builder:
-                _discard(builder, engine)
+                _discard(builder, engine, made)
             if isinstance(error, TimeLimitError):
                 minutes = f"{time_limit / SECONDS_A_MINUTE:g}"
                 raise TimeLimitError(f"The build was stopped, since it took longer than {minutes} minutes.") from None
@@ -108,7 +139,7 @@ def build(
     return image.from_inspection(
         inspection,
         reference=None,
-        bases={str(reference): permission.digest for reference, permission in permissions.items()},
+        bases={str(reference): digest for reference, digest in digests.items()},
         procfile=procfile,
         aptible_yml=aptible_yml,
     )
@@ -148,21 +179,28 @@ def _text(tree: CommitTree, path: str) -> str | None:
 
 
 def _pull_all(
-    client: IsolatedClient, layout: Stages, permissions: Mapping[Reference, Permission], say: Callable[[str], None]
-) -> dict[ImageUse, bases.Base]:
-    found: dict[ImageUse, bases.Base] = {}
+    client: IsolatedClient,
+    layout: Stages,
+    permissions: Mapping[Reference, Permission],
+    local: Mapping[Reference, Base],
+    say: Callable[[str], None],
+) -> dict[ImageUse, Base]:
+    found: dict[ImageUse, Base] = {}
     for use in layout.uses.values():
-        found[use] = bases.pull(client, use.reference, permissions[use.reference], use.platform, say)
+        found[use] = local.get(use.reference) or bases.pull(
+            client, use.reference, permissions[use.reference], use.platform, say
+        )
         if use.stages is not None:
             for trigger in (found[use].inspection.get("Config") or {}).get("OnBuild") or ():
                 stages.check_trigger(trigger, use)
     return found
 
 
-def _discard(builder: Builder, engine: str | None) -> None:
+def _discard(builder: Builder, engine: str | None, names: Iterable[str]) -> None:
     try:
         with session(engine, threading.Event()) as client:
             builder.discard(client)
+            client.forget(names)
     except EngineUnreachableError:
         # The operation has ended for its own reason; what is left in an engine that is gone is its own affair.
         return

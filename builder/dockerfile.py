@@ -120,6 +120,15 @@ def parse_trigger(text: str, line: int) -> Instruction:
     return _instruction(text, line, "\\", within_onbuild=True)
 
 
+def mount_fields(flag: str) -> dict[str, str] | None:
+    """Return what stands in a `--mount=` option, keys in lower case; None for another option."""
+    name, _, value = flag.partition("=")
+    if name != "--mount":
+        return None
+    pairs = (pair.partition("=") for pair in value.split(","))
+    return {key.strip().lower(): text for key, _, text in pairs}
+
+
 def render(dockerfile: Dockerfile, texts: Sequence[str]) -> bytes:
     """Write a Dockerfile again, with `texts` in the place of its instructions' texts."""
     lines = [] if dockerfile.escape == "\\" else [f"# escape={dockerfile.escape}"]

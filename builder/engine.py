@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from docker import APIClient
 from docker.auth import AuthConfig
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, NotFound
 from docker.utils import kwargs_from_env
 from docker.utils.proxy import ProxyConfig
 from urllib3.exceptions import HTTPError
@@ -33,6 +33,7 @@ WATCH_SECONDS = 0.02
 """How often a running request is checked for its end; a cancelled build's processes are gone within 100 ms."""
 ANSWER_SECONDS = 60
 """How long the engine may be silent when it is asked something that takes no work."""
+SECONDS_A_MINUTE = 60
 
 
 class EngineUnreachableError(SlipwayError):
@@ -64,6 +65,18 @@ class IsolatedClient(InterruptibleSession, APIClient):
         inspect: Any = self.inspect_image
         found: dict[str, Any] = inspect(name)
         return found
+
+    def find_image(self, name: str) -> dict[str, Any] | None:
+        """Return what the engine knows of an image, None if it has none of that name."""
+        try:
+            return self.image(name)
+        except NotFound:
+            return None
+
+    def name_image(self, image: str, name: str) -> None:
+        """Give an image a name `REPOSITORY:TAG`, taking that from any other image."""
+        repository, _, tag = name.rpartition(":")
+        self.tag(image, repository, tag)
 
     @property
     def interface_version(self) -> tuple[int, ...]:

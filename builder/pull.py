@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
@@ -12,8 +13,9 @@ import requests
 from docker.errors import DockerException, NotFound
 
 from builder import bases, credentials, image, reference
-from builder.engine import IsolatedClient, session
+from builder.engine import SECONDS_A_MINUTE, IsolatedClient, TimeLimitError, session
 from builder.image import Image
+from builder.options import DEFAULTS, Options
 from store.errors import SlipwayError
 from store.secret import Secret
 
@@ -36,21 +38,34 @@ def pull(
     config: Mapping[str, Secret],
     say: Callable[[str], None],
     cancelled: threading.Event,
+    time_limit: float,
+    options: Options = DEFAULTS,
 ) -> Image:
     """Pull an image by its name, and read its Procfile and .aptible.yml.
 
     Arguments are as for builder.build.build. Raises SlipwayError: a class for each reason, CancelledError among them.
     """
     wanted = reference.parse(reference_text)
-    registry_credentials = credentials.from_config(config)
-    with session(engine, cancelled) as client:
-        permission = bases.ask_all([wanted], registry_credentials, say, cancelled)[wanted]
-        base = bases.pull(client, wanted, permission, None, say)
-        procfile, aptible_yml = _files(client, base.id, engine)
+    registry_credentials = credentials.from_config(config, options.credential_helper)
+    is_local = str(wanted) in options.local_images
+    try:
+        with session(engine, cancelled, time.monotonic() + time_limit) as client:
+            if is_local:
+                base = bases.local(client, wanted)
+                digest = base.id
+            else:
+                permission = bases.ask_all([wanted], registry_credentials, say, cancelled)[wanted]
+                base = bases.pull(client, wanted, permission, None, say)
+                digest = permission.digest
+            procfile, aptible_yml = _files(client, base.id, engine)
+    except TimeLimitError:
+        raise TimeLimitError(
+            f"Pulling {wanted} was stopped, since it took longer than {time_limit / SECONDS_A_MINUTE:g} minutes."
+        ) from None
     return image.from_inspection(
         base.inspection,
-        reference=wanted.at(permission.digest),
-        bases={str(wanted): permission.digest},
+        reference=None if is_local else wanted.at(digest),
+        bases={str(wanted): digest},
         procfile=procfile,
         aptible_yml=aptible_yml,
     )

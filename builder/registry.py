@@ -23,7 +23,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from requests.utils import get_environ_proxies
 
-from builder.credentials import PASSWORD, REMEDY, USERNAME, Credentials
+from builder import ecr
+from builder.credentials import PASSWORD, USERNAME, Credentials
 from builder.interruption import InterruptibleSession
 from builder.reference import DOCKER_HUB, DOCKER_HUB_REGISTRY, Reference
 from store.errors import SlipwayError
@@ -69,7 +70,7 @@ class RegistryUnreachableError(RegistryError):
 
 
 class _DeniedError(Exception):
-    """The registry said 401 or 403."""
+    """The registry said 401 or 403; the text is what else it said."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +98,42 @@ def ask(reference: Reference, credentials: Credentials | None, session: requests
             return Permission(registry.digest(None), None)
         except _DeniedError:
             raise CredentialsMissingError(
-                f"{reference.host} does not give {reference} without credentials, and none are set for it. {REMEDY}"
+                f"{reference.host} does not give {reference} without credentials, and none are set for it. "
+                f"{_remedy(reference.host)}"
             ) from None
     try:
         return Permission(registry.digest(credentials), credentials)
-    except _DeniedError:
-        pass
+    except _DeniedError as denied:
+        said = str(denied)
     try:
         return Permission(registry.digest(None), None, credentials_refused=True)
     except (_DeniedError, ImageNotFoundError):
         raise CredentialsRefusedError(
-            f"{reference.host} refuses {reference} to the user in {USERNAME}: the password in {PASSWORD} is wrong "
-            f"or has expired, or this user may not pull the image, or there is no such image. {REMEDY}"
+            f"{reference.host} refuses {reference} to {credentials.who}: {_reason(credentials, said)}. "
+            f"{_remedy(reference.host)}"
         ) from None
+
+
+def _reason(credentials: Credentials, said: str) -> str:
+    if moment := credentials.expired_at:
+        return f"{credentials.what} expired at {moment:%Y-%m-%d %H:%M} UTC"
+    if "expired" in said.lower():
+        return f"it says that {credentials.what} has expired"
+    return f"{credentials.what} is wrong or has expired, or this user may not pull the image, or there is no such image"
+
+
+def _remedy(host: str) -> str:
+    """Return what to do about credentials, the last sentence of every error that they cause."""
+    if ecr.region(host):
+        return (
+            f"Set {ecr.PREFIX}{ecr.ACCESS_KEY_ID} and {ecr.PREFIX}{ecr.SECRET_ACCESS_KEY} with config:set, and a fresh "
+            "token is fetched for every operation; or pass one that is valid now with deploy "
+            "--private-registry-username AWS and --private-registry-password."
+        )
+    return (
+        f"Set {USERNAME} and {PASSWORD} with config:set, or with deploy --private-registry-username and "
+        "--private-registry-password if they are valid for hours only."
+    )
 
 
 class _Registry:
@@ -129,6 +153,9 @@ class _Registry:
             if authorization is None:
                 raise _DeniedError
             response = self._manifest("HEAD", authorization)
+        if credentials and response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
+            # Only an answer to GET has a body, which may say more.
+            response = self._manifest("GET", authorization)
         self._check(response)
         digest = response.headers.get("Docker-Content-Digest", "")
         if _DIGEST.fullmatch(digest):
@@ -188,7 +215,7 @@ class _Registry:
             url = requests.Request("GET", realm, params=query).prepare().url or realm
             response = self._request("GET", url, {"Authorization": _basic(credentials)} if credentials else {})
             if response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
-                raise _DeniedError
+                raise _DeniedError(_said(response))
             if not response.ok:
                 raise self._unreachable_as(f"its token service answers with HTTP status {response.status_code}")
             token = _token(response)
@@ -199,7 +226,7 @@ class _Registry:
     def _check(self, response: requests.Response) -> None:
         status = response.status_code
         if status in (_UNAUTHORIZED, _FORBIDDEN):
-            raise _DeniedError
+            raise _DeniedError(_said(response))
         if status == _NOT_FOUND:
             raise ImageNotFoundError(f"{self._reference.host} has no image {self._reference}; check its name and tag")
         if status == _TOO_MANY:
@@ -252,6 +279,14 @@ def _basic(credentials: Credentials) -> str:
     request.prepare(url="http://registry.invalid/")
     HTTPBasicAuth(credentials.username.reveal().encode(), credentials.password.reveal().encode())(request)
     return str(request.headers["Authorization"])
+
+
+def _said(response: requests.Response) -> str:
+    """Return the text of a refusal, whatever its form is."""
+    try:
+        return _body(response).decode("utf-8", "replace")
+    except requests.RequestException:
+        return ""
 
 
 def _token(response: requests.Response) -> str:

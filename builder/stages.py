@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder import dockerfile, reference, substitution
-from builder.dockerfile import Dockerfile, DockerfileError, Instruction
+from builder.dockerfile import Dockerfile, DockerfileError, Instruction, mount_fields
 from builder.reference import Reference
 
 SCRATCH = "scratch"
@@ -77,6 +77,11 @@ def check_trigger(trigger: str, use: ImageUse) -> None:
     Raises DockerfileError naming the FROM.
     """
     instruction = dockerfile.parse_trigger(trigger, use.line)
+    if mounts := _own_mounts(instruction):
+        raise DockerfileError(
+            use.line,
+            f"an ONBUILD trigger of {use.reference} has {mounts[0]}, which only a Dockerfile's own RUN can have",
+        )
     for source in _sources(instruction):
         if not _is_stage(source, use.stages or ()):
             raise DockerfileError(
@@ -170,6 +175,8 @@ def _read_argument(variables: dict[str, str], instruction: Instruction, commit: 
 
 def _read_sources(stages: Stages, position: int, instruction: Instruction, all_names: set[str]) -> None:
     line, earlier = instruction.line, stages.names[:-1]
+    if instruction.trigger and (mounts := _own_mounts(instruction.trigger)):
+        raise DockerfileError(line, f"ONBUILD with {mounts[0]} is not supported; mount it in the RUN that needs it")
     for source in _sources(instruction.trigger or instruction):
         if "$" in source:
             raise DockerfileError(
@@ -187,6 +194,12 @@ def _read_sources(stages: Stages, position: int, instruction: Instruction, all_n
             raise DockerfileError(line, f"from={source} is an image; give it a stage of its own, FROM {source} AS name")
         else:
             stages.uses[position] = ImageUse(line, _reference(source, line), None, None)
+
+
+def _own_mounts(instruction: Instruction) -> list[str]:
+    """Return the options that mount what belongs to one app: a step that runs in another app's build must not."""
+    types = {flag: (mount_fields(flag) or {}).get("type", "").lower() for flag in instruction.flags}
+    return [flag for flag, kind in types.items() if kind in ("cache", "secret")]
 
 
 def _sources(instruction: Instruction) -> list[str]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import click
 
+from builder import credential_helper, reference
 from builder.choice import CHOICES, Choice
+from builder.options import Options
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from store.data_folder import DataFolder
 from store.errors import UsageError
@@ -109,6 +111,19 @@ def _builder(text: str) -> Choice:
     raise UsageError(f"{text!r} is no builder; choose one of {', '.join(CHOICES)}")
 
 
+def _helper(text: str) -> str:
+    if not credential_helper.NAME.fullmatch(text):
+        raise UsageError(f"{text[:40]!r} is no credential helper; write the NAME of docker-credential-NAME")
+    return text
+
+
+def _images(text: str) -> frozenset[str]:
+    try:
+        return frozenset(str(reference.parse(name)) for name in text.replace(",", " ").split())
+    except reference.MalformedReferenceError as error:
+        raise UsageError(str(error)) from None
+
+
 def _log(text: str) -> str:
     if text not in ("console", "json"):
         raise UsageError(f"{text!r} is not a form of log; choose console or json")
@@ -181,6 +196,21 @@ SETTINGS = (
         "auto",
         _builder,
         "What builds images: buildkit or classic; auto is BuildKit where the engine is Docker 23 or newer.",
+    ),
+    Setting(
+        "credential_helper",
+        "NAME",
+        None,
+        _helper,
+        "Asks the program docker-credential-NAME about registries that an app has no credentials for. What it knows is "
+        "for every app.",
+    ),
+    Setting(
+        "local_images",
+        "IMAGES",
+        "",
+        _images,
+        "Images, separated by commas, that live on the engine only and are free for every build; no registry is asked.",
     ),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
@@ -264,6 +294,8 @@ class Settings:
     operations: int
     drain: int
     builder: Choice
+    credential_helper: str | None
+    local_images: frozenset[str]
     log: str
     limits: Limits = field(default_factory=Limits)
 
@@ -274,6 +306,11 @@ class Settings:
         of_pushes = {name: values[setting.name] for name, setting in PUSH_LIMITS.items()}
         limits = Limits(ConnectionLimits(**of_connections), PushLimits(**of_pushes))
         return cls(**{setting.name: values[setting.name] for setting in SETTINGS}, limits=limits)
+
+    @property
+    def builds(self) -> Options:
+        """What builds have to go by."""
+        return Options(self.builder, self.credential_helper, self.local_images)
 
     def bound(self, ssh: Address, api: Address) -> Settings:
         """Return the same settings with the addresses that are really listened on."""

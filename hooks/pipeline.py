@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from builder.build import Source, build
-from builder.choice import Choice
 from builder.credentials import REGISTRY_VARIABLES
 from builder.image import Image
+from builder.options import DEFAULTS, Options
 from builder.pull import pull
 from hooks.addresses import Addresses
 from hooks.log import OperationLog
@@ -38,7 +38,7 @@ from store.secret import Secret
 from store.services import NEW_SERVICE, ServiceSettings
 
 BUILD_SECONDS = 30 * 60.0
-"""Time limit of a build, as in Aptible's contract."""
+"""Time limit of a build, as in Aptible's contract; and of pulling an image that is deployed as it is."""
 
 
 EXPOSE_REGISTRY_CREDENTIALS = "SLIPWAY_EXPOSE_REGISTRY_CREDENTIALS"
@@ -77,14 +77,14 @@ class Pipeline:
         releaser: Releaser,
         addresses: Addresses,
         engine: str | None,
-        builder: Choice = "auto",
+        builds: Options = DEFAULTS,
     ) -> None:
         self._store = store
         self._folder = folder
         self._releaser = releaser
         self._addresses = addresses
         self._engine = engine
-        self._builder = builder
+        self._builds = builds
 
     def repository(self, app_id: int) -> BareRepository:
         """Return an app's repository."""
@@ -194,7 +194,7 @@ class Pipeline:
                 cancelled=cancelled,
                 time_limit=BUILD_SECONDS,
                 cache_key=self._cache_key(plan.app),
-                choice=self._builder,
+                options=self._builds,
                 rebuild=plan.request.type == "rebuild",
             )
         return Artifact(
@@ -209,7 +209,13 @@ class Pipeline:
     def _pull(self, plan: _Plan, name: str, log: OperationLog, cancelled: threading.Event) -> Artifact:
         with log.step(f"Pulling {name}"):
             image: Image = pull(
-                name, engine=self._engine, config=plan.config.values, say=log.write, cancelled=cancelled
+                name,
+                engine=self._engine,
+                config=plan.config.values,
+                say=log.write,
+                cancelled=cancelled,
+                time_limit=BUILD_SECONDS,
+                options=self._builds,
             )
         return Artifact(
             image=image.id,

@@ -18,9 +18,9 @@ from builder.buildkit import session
 from builder.buildkit.files import METHOD as FILES
 from builder.buildkit.files import FileSync
 from builder.buildkit.progress import TRACE, Progress, Steps, renamed
-from builder.buildkit.secrets import SecretMounts, mount_fields
+from builder.buildkit.secrets import SecretMounts
 from builder.context import DOCKERFILE
-from builder.dockerfile import Dockerfile, DockerfileError, Instruction
+from builder.dockerfile import Dockerfile, DockerfileError, Instruction, mount_fields
 from builder.engine import IsolatedClient
 from builder.output import one_line
 from builder.plan import BuildFailedError, Plan, quoted
@@ -134,8 +134,7 @@ def _named(client: IsolatedClient, plan: Plan) -> Iterator[Mapping[ImageUse, str
     names = {use: f"{PRIVATE}/{tag}:{number}" for number, use in enumerate(plan.bases)}
     try:
         for use, name in names.items():
-            repository, _, number = name.rpartition(":")
-            client.tag(plan.bases[use].id, repository, number)
+            client.name_image(plan.bases[use].id, name)
         yield names
     finally:
         client.forget(names.values())

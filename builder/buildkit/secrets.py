@@ -12,7 +12,7 @@ import hmac
 import posixpath
 from collections.abc import Mapping
 
-from builder.dockerfile import Dockerfile, DockerfileError, Instruction
+from builder.dockerfile import Dockerfile, DockerfileError, Instruction, mount_fields
 from store.secret import Secret
 
 FOLDER = "/run/secrets"
@@ -26,6 +26,7 @@ class SecretMounts:
         """Raises DockerfileError for a mount that cannot be read with certainty."""
         self._config = config
         self._key = cache_key.reveal().encode()
+        self._of_app = hmac.digest(self._key, b"cache mounts of this app", "sha256").hex()
         self.by_id: dict[str, Secret] = {}
         """What BuildKit may have."""
         self.names: dict[str, str] = {}
@@ -36,7 +37,12 @@ class SecretMounts:
 
     def flags(self, run: Instruction) -> list[str]:
         """Return a RUN's options, with secrets under the ids that BuildKit knows."""
-        return [self._flag(flag, run.line) for flag in run.flags]
+        flags = [self._flag(flag, run.line) for flag in run.flags]
+        if any((mount_fields(flag) or {}).get("type", "").lower() == "cache" for flag in run.flags):
+            # The same step over another app's cache mount is another step; BuildKit of Docker 23 and newer answers it
+            # with that app's layer. A secret that nobody has is not mounted, and makes the difference.
+            flags.append(f"--mount=type=secret,id={self._of_app}")
+        return flags
 
     def _flag(self, flag: str, line: int) -> str:
         fields = mount_fields(flag)
@@ -63,12 +69,3 @@ class SecretMounts:
         if secret is not None:
             self.by_id[identity] = secret
         return identity
-
-
-def mount_fields(flag: str) -> dict[str, str] | None:
-    """Return what stands in a `--mount=` option, keys in lower case; None for another option."""
-    name, _, value = flag.partition("=")
-    if name != "--mount":
-        return None
-    pairs = (pair.partition("=") for pair in value.split(","))
-    return {key.strip().lower(): text for key, _, text in pairs}

@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from builder.build import Source, build
 from builder.choice import Choice
 from builder.credentials import PASSWORD, USERNAME
 from builder.image import Image
+from builder.options import Options
 from builder.pull import pull
 from demo.registry import Registry
 from store.secret import Secret
@@ -54,6 +55,7 @@ class Workbench:
         self.tags: list[str] = []
         self.name = "built"
         self.builder: Choice = "auto"
+        self.options = Options()
         self.cache_key = Secret("of the only app")
 
     def git(self, *words: str | Path) -> str:
@@ -88,6 +90,7 @@ class Workbench:
         cancelled: threading.Event | None = None,
         time_limit: float = TEN_MINUTES,
         engine: str | None = None,
+        rebuild: bool = False,
     ) -> Image:
         """Build a commit, or these files as one."""
         self.tags.append(f"slipway-test/{self.name}:{len(self.tags)}")
@@ -101,13 +104,22 @@ class Workbench:
             cancelled=cancelled or threading.Event(),
             time_limit=time_limit,
             cache_key=self.cache_key,
-            choice=self.builder,
+            options=replace(self.options, builder=self.builder),
+            rebuild=rebuild,
         )
 
     def pull(self, reference: str, config: Mapping[str, str] | None = None, *, log: Log | None = None) -> Image:
         """Pull an image as it is."""
         secrets = {key: Secret(value) for key, value in (config or {}).items()}
-        return pull(reference, engine=self.engine, config=secrets, say=(log or Log()).say, cancelled=threading.Event())
+        return pull(
+            reference,
+            engine=self.engine,
+            config=secrets,
+            say=(log or Log()).say,
+            cancelled=threading.Event(),
+            time_limit=TEN_MINUTES,
+            options=self.options,
+        )
 
     def run(self, image: Image, *command: str) -> str:
         """Return what a command prints in a container of the image."""
@@ -144,7 +156,8 @@ class Workbench:
         return {container["Id"] for container in self.client.containers(all=True)}
 
     def close(self) -> None:
-        for tag in self.tags:
+        tags = [tag for image in self.client.images(f"slipway-test/{self.name}") for tag in image["RepoTags"] or ()]
+        for tag in dict.fromkeys([*self.tags, *tags]):
             try:
                 self.client.remove_image(tag, force=True)
             except APIError as error:

@@ -97,6 +97,15 @@ class TestSecrets:
                 workbench.build({"Dockerfile": text})
 
 
+def test_a_bases_trigger_mounts_nothing_of_the_apps(
+    workbench: Workbench, other_registry: Registry, small_image: str, account: Account
+) -> None:
+    workbench.derive(small_image, "mounting:1", "ONBUILD RUN --mount=type=cache,target=/c cp -r /c /stolen")
+    base = other_registry.push("slipway-test/mounting:1", "bob/mounting:1")
+    with pytest.raises(DockerfileError, match=r"line 1: an ONBUILD trigger of .* has --mount=type=cache,target=/c"):
+        workbench.build({"Dockerfile": f"FROM {base}\n"}, account(other_registry))
+
+
 class TestCacheMounts:
     TEXT = "RUN --mount=type=cache,id=pip,target=/cache echo {word} >> /cache/words; cp /cache/words /words\n"
 
@@ -128,6 +137,8 @@ class TestCacheMounts:
         ("RUN --mount=type=ssh true", "no SSH agent to ask here; set the key as a config variable"),
         ("RUN --mount=TYPE=SSH true", "no SSH agent"),
         ("ONBUILD RUN --mount=type=ssh true", "no SSH agent"),
+        ("ONBUILD RUN --mount=type=secret,id=X true", "ONBUILD with --mount=type=secret,id=X is not supported"),
+        ("ONBUILD RUN --mount=type=cache,target=/c true", "ONBUILD with --mount=type=cache"),
         ("RUN --network=host true", "reaches out of the build's own container"),
         ("RUN --security=insecure true", "reaches out of the build's own container"),
     ],
@@ -173,7 +184,7 @@ def test_the_log_reads_like_plain_progress(
     }
     first, second = Log(), Log()
     workbench.build(files, account(registry), log=first)
-    workbench.build(files, account(registry), log=second)
+    workbench.build(files | {"other": "so that it is not the same tree"}, account(registry), log=second)
     text = str(first)
     number = re.search(r"^#(\d+) \[stage-1 3/3\] RUN echo ümlaut; printf unfinished$", text, re.MULTILINE)
     assert number

@@ -87,11 +87,11 @@ def test_bad_input_is_a_sentence(workbench: Workbench, registry: Registry, accou
     with pytest.raises(ImageNotFoundError, match="team/gone:latest; check its name and tag"):
         workbench.pull(f"{registry.host}/team/gone", account(registry))
     with pytest.raises(EngineUnreachableError):
-        pull("x", engine="unix:///nowhere/sock", config={}, say=print, cancelled=threading.Event())
+        pull("x", engine="unix:///nowhere/sock", config={}, say=print, cancelled=threading.Event(), time_limit=60)
 
 
 def test_cancelled_before_it_starts(engine: str, private_small: str) -> None:
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(CancelledError):
-        pull(private_small, engine=engine, config={}, say=print, cancelled=cancelled)
+        pull(private_small, engine=engine, config={}, say=print, cancelled=cancelled, time_limit=60)

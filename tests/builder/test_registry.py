@@ -27,7 +27,7 @@ from store.secret import Secret
 from tests.builder.conftest import Log, Workbench
 from tests.builder.token_registry import TokenRegistry
 
-WRONG = Credentials(Secret("nobody"), Secret("expired"))
+WRONG = Credentials(Secret("nobody"), Secret("expired"), what=f"the password in {PASSWORD}")
 
 
 def ask(image: reference.Reference, credentials: Credentials | None) -> Permission:
