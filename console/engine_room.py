@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from console.grammar import Room, load
 from console.interface import Interface
+from console.reconciliation import keep_agreeing
 from console.settings import Settings
 from hooks.addresses import Addresses
 from hooks.log import Logs
@@ -25,7 +26,6 @@ from hooks.pipeline import Pipeline
 from releaser.haproxy import Proxy, bindable
 from releaser.releaser import Releaser
 from store.database import Store
-from store.errors import SlipwayError
 
 log = structlog.get_logger()
 
@@ -34,9 +34,6 @@ CANCEL_SECONDS = 10.0
 
 LINGER_SECONDS = 5
 """How long answers that are under way may take once everything else has stopped."""
-
-RETRY_SECONDS = 3.0
-"""Between attempts to reach an engine that is down."""
 
 
 def open_proxy(settings: Settings) -> Proxy:
@@ -56,7 +53,7 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
     engine = os.environ.get("DOCKER_HOST")
     addresses = Addresses(settings.public_host, settings.ssh.port, settings.http.port, settings.domain)
     releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
-    pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
+    pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builder)
     desk = Operations(store, Logs(settings.data.logs), pipeline, releaser, addresses, settings.operations)
     room = Room(
         store,
@@ -69,7 +66,7 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
     )
     desk.recover()
     stopping = threading.Event()
-    recovery = threading.Thread(target=_restore, args=(desk, stopping), name="restore")
+    recovery = threading.Thread(target=keep_agreeing, args=(desk, releaser, stopping), name="reconcile")
     recovery.start()
     interface = Interface(room)
     asyncio.run(
@@ -81,19 +78,6 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
     )
     recovery.join()
     store.close()
-
-
-def _restore(desk: Operations, stopping: threading.Event) -> None:
-    """Make what runs agree with the records as soon as the engine answers; until then say what is wrong."""
-    while not stopping.is_set():
-        try:
-            desk.restore()
-            return
-        except SlipwayError as error:
-            log.warning("what runs cannot be compared with the records yet", error=str(error))
-        except Exception:
-            log.exception("restoring met a defect")
-        stopping.wait(RETRY_SECONDS)
 
 
 def _drain(desk: Operations, seconds: float, stopping: threading.Event) -> None:

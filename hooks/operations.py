@@ -16,7 +16,7 @@ from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue
 from hooks.request import Request
-from releaser.engine import ImageMissingError
+from releaser.engine import EngineUnreachableError, ImageMissingError
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
 from store import apps, operations, releases
@@ -50,6 +50,8 @@ class Operations:
         self._queue = Queue(limit)
         # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
         self._opening = threading.Lock()
+        self._made_again: set[int] = set()
+        """Apps whose missing image was asked for again while the server ran."""
 
     def open(self, app: App, user_id: int | None, request: Request) -> Operation:
         """Record an operation and queue it. Its log is there to be followed when this returns.
@@ -191,6 +193,36 @@ class Operations:
             log.error("an app cannot be brought back", app=app_id, error=str(error))
             if isinstance(error, ImageMissingError):
                 self._make_again(app_id)
+
+    def reconcile(self) -> None:
+        """Compare what runs with the records, app by app, and mend what differs.
+
+        Operations go on meanwhile; an app that has one is left to it. Raises SlipwayError if the engine or the proxy
+        cannot be used.
+        """
+        self._releaser.keep_proxy()
+        with self._store.read() as connection:
+            everything = apps.everywhere(connection)
+        for app in everything:
+            try:
+                self._mend(app)
+            except EngineUnreachableError:
+                raise
+            except SlipwayError as error:
+                log.error("what an app runs cannot be mended", app=app.handle, error=str(error))
+                if isinstance(error, ImageMissingError) and app.id not in self._made_again:
+                    self._made_again.add(app.id)  # once is enough: a build that fails would fail each minute
+                    self._make_again(app.id)
+
+    def _mend(self, app: App) -> None:
+        with self._queue.idle(app.id) as idle:
+            if not idle:
+                return
+            with self._store.read() as connection:
+                # Read anew: an operation may have ended since the apps were listed.
+                plan = self._pipeline.current_plan(connection, apps.by_id(connection, app.id))
+            if plan is not None:
+                self._releaser.mend(plan)
 
     def _make_again(self, app_id: int) -> None:
         """Build or pull the image of the current release again: this engine never had it, or it was pruned."""

@@ -36,6 +36,8 @@ class Queue:
         self._changed = threading.Condition()
         self._stopping = False
         self._pauses = 0
+        self._held: set[int] = set()
+        """Apps of which nothing is started for the moment."""
 
     def add(self, job: Job) -> Job | None:
         """Queue a job; return the one it has to wait for, if the app is busy."""
@@ -90,20 +92,39 @@ class Queue:
         deadline = time.monotonic() + seconds
         with self._changed:
             self._stopping = True
-            return self._changed.wait_for(lambda: not self._running, timeout=max(0.0, deadline - time.monotonic()))
+            return self._changed.wait_for(self._quiet, timeout=max(0.0, deadline - time.monotonic()))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let what runs finish, and start nothing while the block runs."""
         with self._changed:
             self._pauses += 1
-            self._changed.wait_for(lambda: not self._running)
+            self._changed.wait_for(self._quiet)
         try:
             yield
         finally:
             with self._changed:
                 self._pauses -= 1
                 self._start_what_can()
+
+    @contextmanager
+    def idle(self, app_id: int) -> Iterator[bool]:
+        """Yield whether nothing of an app runs, and if so start nothing of it while the block runs."""
+        with self._changed:
+            free = not (self._stopping or self._pauses or app_id in self._running or app_id in self._held)
+            if free:
+                self._held.add(app_id)
+        try:
+            yield free
+        finally:
+            if free:
+                with self._changed:
+                    self._held.remove(app_id)
+                    self._start_what_can()
+                    self._changed.notify_all()
+
+    def _quiet(self) -> bool:
+        return not self._running and not self._held
 
     def cancel_all(self) -> None:
         """Ask everything that runs to stop."""
@@ -115,7 +136,7 @@ class Queue:
         for job in list(self._waiting):
             if self._stopping or self._pauses or len(self._running) >= self._limit:
                 return
-            if job.app_id not in self._running:
+            if job.app_id not in self._running and job.app_id not in self._held:
                 self._waiting.remove(job)
                 self._running[job.app_id] = job
                 threading.Thread(target=self._run, args=(job,), name=f"operation-{job.number}").start()

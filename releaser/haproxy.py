@@ -100,6 +100,11 @@ class Proxy:
         with self._lock:
             self._apply(self.routes(), changed=None)
 
+    @property
+    def running(self) -> bool:
+        """Whether the proxy is alive; cheap enough to be asked every second."""
+        return self._alive() is not None
+
     def stop(self) -> None:
         """Stop the proxy with all its connections, if it runs. Its files stay: `start` brings its routes back."""
         with self._lock:

@@ -67,6 +67,16 @@ class Releaser:
         with Engine(self._engine) as engine:
             mend(engine, self._proxy, current)
 
+    def keep_proxy(self) -> None:
+        """Have the proxy running, if it has died. Raises what `Proxy.start` raises."""
+        if not self._proxy.running:
+            self._proxy.start()
+
+    def standing(self) -> frozenset[tuple[str, str]]:
+        """Return the ids and states of this instance's containers: what changes when one dies or is taken away."""
+        with Engine(self._engine) as engine:
+            return frozenset((each.id, each.state) for each in engine.containers(self._instance))
+
     def check(self, release: Release) -> None:
         """Raise what `rollout` would raise for a release that can never run, before anything is done for it."""
         with Engine(self._engine) as engine:

@@ -108,3 +108,24 @@ def test_draining_starts_nothing_more_and_tells_whether_it_was_in_time(order: li
     queue.cancel_all()
     assert queue.drain(SOON)
     assert order == [1]
+
+
+def test_an_idle_app_is_held_and_a_busy_one_is_not(order: list[int]) -> None:
+    queue = Queue(limit=8)
+    busy, held = Gate(order, 1), Gate(order, 2)
+    queue.add(job(1, 7, busy))
+    assert busy.entered.wait(SOON)
+    with queue.idle(7) as idle:
+        assert not idle
+    with queue.idle(8) as idle:
+        assert idle
+        with queue.idle(8) as again:
+            assert not again
+        queue.add(job(2, 8, held))
+        assert queue.waiting() == [2]
+    assert held.entered.wait(SOON)
+    busy.through.set()
+    held.through.set()
+    assert queue.drain(SOON)
+    with queue.idle(8) as idle:
+        assert not idle, "nothing is begun while the server stops"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,8 +12,9 @@ import docker
 import pytest
 
 from demo.person import HOST, Person
+from demo.server import Server
 from tests.releaser.conftest import until
-from tests.stories.web_app import SERVER, answer, files, read, said, show
+from tests.stories.web_app import SERVER, answer, answers, files, read, said, show
 from tests.world.working_copy import Repo
 
 NewApp = Callable[[Person], Repo]
@@ -171,3 +174,28 @@ def leaving(person: Person, line: str) -> Iterator[Iterator[str]]:
 def wait_for(lines: Iterator[str], wanted: str) -> bool:
     """Return whether a line comes before the end of all lines."""
     return any(line == wanted for line in lines)
+
+
+def test_what_is_broken_by_hand_is_mended(
+    shop: Repo, alice: Person, client: docker.DockerClient, slipway: Server
+) -> None:
+    url = show(alice, shop.app)["url"]
+
+    def containers() -> dict[str, str]:
+        mine = client.containers.list(filters={"label": f"slipway.app={shop.app}"})
+        return {each.labels["slipway.service"]: str(each.id) for each in mine}
+
+    before = containers()
+    assert set(before) == {"web", "worker"}
+    client.containers.get(before["web"]).remove(force=True)
+    client.containers.get(before["worker"]).stop(timeout=0)
+    until(lambda: set(containers()) == {"web", "worker"} and answers(url), seconds=60)
+    after = containers()
+    assert after["web"] != before["web"]
+    assert after["worker"] == before["worker"]
+    proxy = int((slipway.data / "proxy" / "haproxy.pid").read_text().split()[0])
+    os.kill(proxy, signal.SIGKILL)
+    until(lambda: answers(url), seconds=60)
+    shop.commit({"version": "two"})
+    assert shop.push().returncode == 0
+    assert answer(url)["version"] == "two"
