@@ -45,7 +45,8 @@ def large(folder: Path, objects: int) -> None:
 def blob(folder: Path, size: int) -> None:
     """Make one commit with one incompressible file of `size` bytes, packed, so that a push need not compress it."""
     init(folder)
-    noise = random.Random(size).randbytes(size)
+    chance = random.Random(size)
+    noise = b"".join(chance.randbytes(1 << 20) for _ in range(size >> 20))
     stream = _commit(1, [("noise.bin", noise)])
     git(folder, "-c", "core.compression=0", "fast-import", "--quiet", stdin=b"".join(stream))
 

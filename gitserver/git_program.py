@@ -65,6 +65,12 @@ def connectivity(repository: Path) -> list[str]:
     return [*_git(repository), "rev-list", "--objects", "--stdin", "--not", "--all", "--quiet", "--alternate-refs"]
 
 
+def gc(repository: Path) -> list[str]:
+    """Return the words of git-gc(1) that tidy up where that is due, in the foreground and in little memory."""
+    modest = ("gc.autoDetach=false", "pack.threads=1", "pack.windowMemory=16m", "pack.deltaCacheSize=16m")
+    return [*_git(repository), *(word for setting in modest for word in ("-c", setting)), "gc", "--auto", "--quiet"]
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a Git program: nothing of the server's own but the way to programs."""
     return {

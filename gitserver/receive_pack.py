@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dulwich.protocol import ReceivableProtocol
 from structlog.typing import FilteringBoundLogger
 
-from gitserver import git_program, ref_transaction
+from gitserver import git_program, maintenance, ref_transaction
 from gitserver.advertisement import advertisement
 from gitserver.command_list import PushRequest, name_refusal, read_request
 from gitserver.connectivity import disconnected
@@ -59,6 +59,7 @@ def serve(
         # A client that is still sending reads the report only then; hanging up before would hide the reason from it.
         while streams.read(git_program.CHUNK_BYTES):
             pass
+    maintenance.maintain(repository.path)
     return 0
 
 

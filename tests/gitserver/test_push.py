@@ -8,6 +8,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from dulwich.objects import Blob
+
+from gitserver import loose_objects
+from gitserver.maintenance import SAMPLED_OBJECTS
+from gitserver.small_pack import MAX_INFLATED_BYTES, MAX_PACK_BYTES, GitObject
 from tests.gitserver.conftest import Door, assert_sound, eventually, server_git, stop_group, workspace
 
 
@@ -274,3 +279,57 @@ def test_draining_has_an_end(start_door: Callable[..., Door]) -> None:
     door.process.terminate()
     assert door.process.wait(30) == 0
     assert push.wait() != 0
+
+
+def test_a_repository_is_tidied_up_behind_the_pushers_back(door: Door) -> None:
+    work = workspace(door, "alice", "shop")
+    work.commit()
+    work.git("push", "aptible", "main:b")
+    path = door.engine_room.apps["shop"].path
+    # As many loose objects as make Git's own estimate say that there are too many.
+    count = 0
+    for number in range(200_000):
+        blob = Blob.from_string(b"%d" % number)
+        if blob.id.startswith(b"17"):
+            count += 1
+            loose_objects.write(path / "objects", {blob.id: GitObject(b"blob", b"%d" % number)})
+        if count > SAMPLED_OBJECTS:
+            break
+    head = work.commit(text="second\n")
+    work.git("push", "aptible", "main:b")
+    eventually(lambda: "maintenance.done" in door.log(), "nothing was tidied up")
+    assert list((path / "objects/pack").glob("*.pack"))
+    # What refs lead to has been packed.
+    assert server_git(door, "shop", "rev-parse", "b") == head
+    assert_sound(door, "shop")
+    work.commit(text="third\n")
+    work.git("push", "aptible", "main:b")
+    assert_sound(door, "shop")
+
+
+def test_a_push_goes_on_after_the_memory_of_a_small_pack_is_full(either_door: Door) -> None:
+    work = workspace(either_door, "alice", "shop")
+    (work.path / "noise").write_bytes(random.Random(2).randbytes(MAX_PACK_BYTES + (1 << 20)))
+    first = work.commit()
+    work.git("push", "aptible", "main:b")
+    (work.path / "zeros").write_bytes(bytes(MAX_INFLATED_BYTES * 2))
+    second = work.commit()
+    work.git("push", "aptible", "main:b", f"{first}:refs/heads/c")
+    assert server_git(either_door, "shop", "rev-parse", "b", "c").split() == [second, first]
+    assert_sound(either_door, "shop")
+
+
+def test_a_project_with_submodules_and_attributes_is_taken(door: Door) -> None:
+    work = workspace(door, "alice", "shop")
+    (work.path / ".gitattributes").write_text("*.png binary\n")
+    (work.path / ".gitmodules").write_text('[submodule "lib"]\n\tpath = lib\n\turl = https://example.net/lib.git\n')
+    work.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},lib")
+    commit = work.commit()
+    work.git("push", "aptible", "main:b")
+    assert server_git(door, "shop", "rev-parse", "b") == commit
+    (work.path / ".gitmodules").write_text('[submodule "lib"]\n\tpath = lib\n\turl = -u./payload\n')
+    work.commit()
+    refused = work.git("push", "aptible", "main:b", ok=False)
+    assert "remote rejected" in refused.stderr
+    assert server_git(door, "shop", "rev-parse", "b") == commit
+    assert_sound(door, "shop")
