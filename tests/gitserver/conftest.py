@@ -27,9 +27,9 @@ def make_key(path: Path, kind: str = "ed25519") -> str:
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait for something that another process does in its own time."""
-    deadline = time.monotonic() + 60  # reached only where it fails; a busy machine takes its time
+    deadline = time.monotonic() + seconds  # reached only where it fails; a busy machine takes its time
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)

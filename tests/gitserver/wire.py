@@ -69,6 +69,9 @@ class RawPush:
         self._transport = door.client(user)
         self.channel: paramiko.Channel = self._transport.open_session()
         self.channel.exec_command(f"git-receive-pack '{app}.git'")
+        self._discover()
+
+    def _discover(self) -> None:
         self.protocol = ReceivableProtocol(self.channel.recv, self.channel.sendall)
         self.refs: dict[str, str] = {}
         self.capabilities: set[str] = set()
