@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -28,12 +29,17 @@ SAMPLE = "17"
 LOWEST_PRIORITY = 19
 """As nice(1) counts."""
 
+PAUSE_SECONDS = 3600.0
+"""Pause before a repository is looked after again: loose objects that no ref leads to stay for two weeks."""
+
 MAX_SAID_BYTES = 500
 """How much of what Git says about it goes into the log."""
 
 log = structlog.get_logger()
 
 _one_at_a_time = threading.Lock()
+_last: dict[Path, float] = {}
+"""When each repository was last looked after, on the monotonic clock; by this process, which is close enough."""
 
 
 def maintain(repository: Path) -> None:
@@ -41,9 +47,11 @@ def maintain(repository: Path) -> None:
 
     One repository at a time, so that many busy ones do not keep every core from the pushes; the next push asks again.
     """
+    now = time.monotonic()
     if not _needs_it(repository / "objects") or not git_program.installed():
         return
-    if _one_at_a_time.acquire(blocking=False):
+    if now - _last.get(repository, -PAUSE_SECONDS) >= PAUSE_SECONDS and _one_at_a_time.acquire(blocking=False):
+        _last[repository] = now
         threading.Thread(target=_collect, args=(repository,), name="git-gc", daemon=True).start()
 
 
