@@ -48,7 +48,16 @@ def blob(folder: Path, size: int) -> None:
     chance = random.Random(size)
     noise = b"".join(chance.randbytes(1 << 20) for _ in range(size >> 20))
     stream = _commit(1, [("noise.bin", noise)])
-    git(folder, "-c", "core.compression=0", "fast-import", "--quiet", stdin=b"".join(stream))
+    git(
+        folder,
+        "-c",
+        "core.compression=0",
+        "-c",
+        "fastimport.unpackLimit=1",
+        "fast-import",
+        "--quiet",
+        stdin=b"".join(stream),
+    )
 
 
 def _import(folder: Path, count: int, *, files: int, changes: int) -> None:
