@@ -118,7 +118,7 @@ def build(
                         dockerfile=file,
                         stages=layout,
                         bases=_pull_all(client, layout, permissions, local, say),
-                        context=Context(tree, folder, extra, say),
+                        context=Context(tree, folder, extra),
                         arguments=arguments,
                         config=for_secrets,
                         cache_key=cache_key,

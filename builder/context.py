@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 import shlex
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from builder import dockerignore
+from builder.blobs import Content
 from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerignore import Dockerignore
+from builder.output import one_line
 from builder.source import CommitTree, Entry
 from store.errors import SlipwayError
 from store.secret import Secret
@@ -26,9 +28,6 @@ DOCKERFILE = ".slipway.Dockerfile"
 """Where the Dockerfile that is built lies in the context; a `.dockerignore` line keeps it out of images."""
 PIECE = 256 << 10
 """Bytes that are sent at once at least. One chunk a file would cost a system call or two each."""
-MOST_NAMED = 5
-"""Submodules or Git LFS files that a warning names, before it only counts them."""
-
 MOST_ENTRIES = 250_000
 LONGEST_PATH = 4096
 """Bytes: Linux's PATH_MAX, so a longer one could not be unpacked."""
@@ -67,15 +66,13 @@ class Context:
     folder: str
     extra: Mapping[str, bytes]
     """Files at the context's root that take the place of the tree's own, by name."""
-    say: Callable[[str], None]
-    """Told about what cannot be in a context: submodules and files in Git LFS."""
 
     def tar(self, dockerfile: bytes) -> Iterator[bytes]:
         """Yield the tar stream that the classic builder reads, with the Dockerfile in it under the name DOCKERFILE.
 
         See `stream` for what is raised.
         """
-        return stream(self.tree, self.folder, extra={**self.extra, DOCKERFILE: dockerfile}, say=self.say)
+        return stream(self.tree, self.folder, extra={**self.extra, DOCKERFILE: dockerfile})
 
     def entries(self) -> Iterator[Entry]:
         """Yield what is in the context, in the order of paths as BuildKit wants it: names compared within each folder.
@@ -87,30 +84,21 @@ class Context:
         of_tree = _walk(self.tree, self.tree.folder(self.folder), rules, set(own), by_name=True)
         yield from heapq.merge((own[name] for name in sorted(own)), of_tree, key=lambda entry: entry.path.split(b"/"))
 
-    def size(self, entry: Entry) -> int:
-        """Return the length of a file in bytes."""
-        return self.tree.size(entry) if entry.object else len(self.extra[entry.path.decode()])
 
-    def read(self, entry: Entry) -> bytes:
-        """Return the content of a file, or the target of a symbolic link."""
-        return self.tree.blob(entry) if entry.object else self.extra[entry.path.decode()]
-
-
-def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Callable[[str], None]) -> Iterator[bytes]:
+def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes]) -> Iterator[bytes]:
     """Yield the tar stream of a folder of the commit.
 
     `extra` are files at the context's root that take the place of the tree's own; the one called DOCKERFILE is the
-    engine's alone. What cannot be in a context, submodules and files in Git LFS, is told through `say`. Raises
-    SourceError, DockerignoreError, ContextError; memory stays bounded by the largest file.
+    engine's alone. Raises SourceError, DockerignoreError, ContextError, the last for submodules and files in Git LFS
+    too. Memory stays the same whatever the size of tree and files.
     """
     own_rules = tree.file(f"{folder}/{dockerignore.NAME}")
     files = dict(extra)
     files[dockerignore.NAME] = _with_dockerfile_left_out(own_rules)
     rules = dockerignore.parse(own_rules or b"")
-    missing = Missing()
     pending: list[bytes] = []
     size = total = 0
-    for piece in _members(tree, tree.folder(folder), rules, files, missing):
+    for piece in _members(tree, tree.folder(folder), rules, files):
         pending.append(piece)
         size += len(piece)
         total += len(piece)
@@ -123,7 +111,6 @@ def stream(tree: CommitTree, folder: str, *, extra: Mapping[str, bytes], say: Ca
             pending, size = [], 0
     pending.append(bytes(2 * _BLOCK))
     yield b"".join(pending)
-    missing.tell(say)
 
 
 def _with_dockerfile_left_out(own: bytes | None) -> bytes:
@@ -133,50 +120,48 @@ def _with_dockerfile_left_out(own: bytes | None) -> bytes:
     return own + (b"" if own.endswith(b"\n") or not own else b"\n") + f"{DOCKERFILE}\n".encode()
 
 
-class Missing:
-    """What the tree names but does not have."""
+def require_content(entry: Entry, beginning: bytes) -> None:
+    """Refuse an entry whose content lies elsewhere; `beginning` is that of what the repository has.
 
-    def __init__(self) -> None:
-        self._submodules: list[bytes] = []
-        self._lfs: list[bytes] = []
-
-    def notice(self, entry: Entry, content: bytes | None) -> None:
-        """Remember an entry if its content lies elsewhere."""
-        if entry.is_submodule:
-            self._submodules.append(entry.path)
-        elif content is not None and len(content) < _LONGEST_POINTER and content.startswith(_LFS_POINTER):
-            self._lfs.append(entry.path)
-
-    def tell(self, say: Callable[[str], None]) -> None:
-        """Warn about what was remembered."""
-        if self._submodules:
-            say(f"Warning: submodules are not part of the build context: {_some(self._submodules)}\n")
-        if self._lfs:
-            say(f"Warning: these files are Git LFS pointers, without the content itself: {_some(self._lfs)}\n")
+    Raises ContextError: what a build would find in its place is an empty folder, or a pointer (Git LFS specification,
+    "The Pointer").
+    """
+    path = one_line(entry.path.decode("utf-8", "replace"))
+    if entry.is_submodule:
+        raise ContextError(
+            f"{path} is a submodule, and a push does not carry its files; commit them instead (git subtree does), or "
+            f"leave it out of the build with a line {path} in .dockerignore"
+        )
+    if len(beginning) < _LONGEST_POINTER and beginning.startswith(_LFS_POINTER):
+        raise ContextError(
+            f"{path} is in Git LFS, and a push does not carry its content; take it out of LFS (git lfs migrate "
+            f"export), download it in the Dockerfile, or leave it out of the build with a line {path} in .dockerignore"
+        )
 
 
-def _some(paths: list[bytes]) -> str:
-    named = ", ".join(path.decode("utf-8", "replace") for path in paths[:MOST_NAMED])
-    return named + (f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else "")
-
-
-def _members(
-    tree: CommitTree, root: bytes, rules: Dockerignore, files: Mapping[str, bytes], missing: Missing
-) -> Iterator[bytes]:
-    for name, content in sorted(files.items()):
-        yield from _file(name.encode(), 0o644, content)
-    for entry in _walk(tree, root, rules, {name.encode() for name in files}):
-        if entry.is_folder:
-            yield _header(entry.path, tarfile.DIRTYPE, 0o755)
-        elif entry.is_submodule:
-            missing.notice(entry, None)
+def _members(tree: CommitTree, root: bytes, rules: Dockerignore, files: Mapping[str, bytes]) -> Iterator[bytes]:
+    for name, text in sorted(files.items()):
+        yield from _file(name.encode(), 0o644, text)
+    for entry, content in tree.contents(_walk(tree, root, rules, {name.encode() for name in files})):
+        if content is None:
+            require_content(entry, b"")
             yield _header(entry.path, tarfile.DIRTYPE, 0o755)
         elif entry.is_symlink:
-            yield _header(entry.path, tarfile.SYMTYPE, 0o777, link=tree.blob(entry))
+            yield _header(entry.path, tarfile.SYMTYPE, 0o777, link=_target(entry, content))
         else:
-            content = tree.blob(entry)
-            missing.notice(entry, content)
-            yield from _file(entry.path, 0o755 if entry.mode & 0o100 else 0o644, content)
+            yield _header(entry.path, tarfile.REGTYPE, 0o755 if entry.mode & 0o100 else 0o644, size=content.size)
+            for number, piece in enumerate(content.pieces()):
+                if number == 0:
+                    require_content(entry, piece)
+                yield piece
+            yield bytes(-content.size % _BLOCK)
+
+
+def _target(entry: Entry, content: Content) -> bytes:
+    """Return where a symbolic link leads."""
+    if content.size > LONGEST_PATH:
+        raise ContextError(f"The symbolic link {entry.path.decode('utf-8', 'replace')} is longer than a path can be")
+    return content.whole()
 
 
 def _walk(

@@ -7,16 +7,22 @@ mean something else in a path than one entry of its folder is refused here again
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dulwich.errors import NotGitRepository, ObjectFormatException
 from dulwich.objects import Blob, Commit, ObjectID, Tree
 from dulwich.repo import Repo
 
+from builder import blobs
+from builder.blobs import BlobError, Content, Reader
 from store.errors import SlipwayError
+
+Answer = TypeVar("Answer")
 
 GITLINK = 0o160000
 """Mode of a submodule: a commit of another repository."""
@@ -65,6 +71,11 @@ class Entry:
         return stat.S_ISREG(self.mode)
 
     @property
+    def has_blob(self) -> bool:
+        """Whether there is a blob of this repository behind it. An entry without an id is none of the tree's."""
+        return bool(self.object) and (self.is_regular or self.is_symlink)
+
+    @property
     def is_submodule(self) -> bool:
         """Whether it is a gitlink."""
         return self.mode == GITLINK
@@ -75,6 +86,7 @@ class CommitTree:
 
     def __init__(self, repository: Repo, source: Source) -> None:
         self._objects = repository.object_store
+        self._repository = source.repository
         self.commit = source.commit
         try:
             commit = self._objects[ObjectID(source.commit.encode())]
@@ -139,9 +151,43 @@ class CommitTree:
             raise self._damaged(entry.path)
         return content
 
-    def size(self, entry: Entry) -> int:
-        """Return the length of a file in bytes."""
-        return len(self.blob(entry))
+    def contents(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Content | None]]:
+        """Yield every entry, with its content where it has one: a file's, or a symbolic link's target.
+
+        A content is read before the next entry is asked for. Raises SourceError.
+        """
+        yield from self._joined(entries, lambda ids: blobs.contents(self._repository, ids))
+
+    def sizes(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, int | None]]:
+        """Yield every entry, with its content's length in bytes where it has one. Raises SourceError."""
+        yield from self._joined(entries, lambda ids: blobs.sizes(self._repository, ids))
+
+    def _joined(
+        self, entries: Iterable[Entry], read: Callable[[Iterator[bytes]], Iterator[Answer]]
+    ) -> Iterator[tuple[Entry, Answer | None]]:
+        waiting = deque[Entry]()
+
+        def ids() -> Iterator[bytes]:
+            for entry in entries:
+                waiting.append(entry)
+                if entry.has_blob:
+                    yield entry.object
+
+        try:
+            for answer in read(ids()):
+                while not waiting[0].has_blob:
+                    yield waiting.popleft(), None
+                yield waiting.popleft(), answer
+            while waiting:
+                yield waiting.popleft(), None
+        except BlobError as error:
+            raise SourceError(
+                f"Commit {self.commit[:12]} is damaged, since {error} cannot be read; push it again"
+            ) from None
+
+    def reader(self) -> Reader:
+        """Return a way to single blobs by their ids."""
+        return Reader(self._repository)
 
     def _find(self, path: str) -> Entry | None:
         entry = Entry(b"", stat.S_IFDIR, self._root)

@@ -14,16 +14,15 @@ from typing import cast
 
 import grpc
 
+from builder import blobs
+from builder.blobs import Content
 from builder.buildkit.messages_pb2 import Packet, Stat
 from builder.buildkit.session import Handler
-from builder.context import DOCKERFILE, TIME_STAMP, Context, ContextError, Missing
+from builder.context import DOCKERFILE, TIME_STAMP, Context, ContextError, require_content
 from builder.source import Entry
 from store.errors import SlipwayError
 
 METHOD = "/moby.filesync.v1.FileSync/DiffCopy"
-PIECE = 512 << 10
-"""Bytes of one DATA packet. gRPC's own limit for a message is 4 MiB."""
-
 _MODIFIED = TIME_STAMP * 1_000_000_000
 """Nanoseconds."""
 _GO_FOLDER, _GO_SYMLINK = 1 << 31, 1 << 27
@@ -54,10 +53,10 @@ class FileSync:
             match asked.get("dir-name"):
                 case "dockerfile":
                     stat = _stat(DOCKERFILE, 0o644, len(self._dockerfile))
-                    yield from _send(iter([stat]), lambda _: self._dockerfile, requests)
+                    yield from _send(iter([stat]), lambda _: iter([iter([self._dockerfile])]), requests)
                 case "context" if asked.get("followpaths") == ".dockerignore":
                     # It has been obeyed already.
-                    yield from _send(iter([]), lambda _: b"", requests)
+                    yield from _send(iter([]), lambda _: iter([]), requests)
                 case "context":
                     yield from self._send_context(requests)
                 case _:
@@ -67,29 +66,38 @@ class FileSync:
             call.abort(grpc.StatusCode.ABORTED, "the build context cannot be read")
 
     def _send_context(self, requests: _Requests) -> Iterator[Packet]:
-        missing, files = Missing(), dict[int, Entry]()
+        files = dict[int, Entry]()
 
         def stats() -> Iterator[Stat]:
-            for number, entry in enumerate(self._context.entries()):
+            for number, (entry, size) in enumerate(self._context.tree.sizes(self._context.entries())):
                 if entry.is_regular:
                     files[number] = entry
-                elif entry.is_submodule:
-                    missing.notice(entry, None)
-                yield self._stat_of(entry)
+                else:
+                    require_content(entry, b"")
+                yield self._stat_of(entry, size)
 
-        def read(number: int) -> bytes:
-            content = self._context.read(files[number])
-            missing.notice(files.pop(number), content)
-            return content
+        with self._context.tree.reader() as reader:
 
-        yield from _send(stats(), read, requests)
-        missing.tell(self._context.say)
+            def read(numbers: list[int]) -> Iterator[Iterator[bytes]]:
+                wanted = [files.pop(number) for number in numbers]
+                ids = [entry.object for entry in wanted if entry.object]
+                reader.ask(ids)
+                answers = reader.answers(ids)
+                for entry in wanted:
+                    if entry.object:
+                        yield _checked(next(answers), entry)
+                    else:
+                        yield iter([self._context.extra[entry.path.decode()]])
+                for _ in answers:
+                    pass
 
-    def _stat_of(self, entry: Entry) -> Stat:
+            yield from _send(stats(), read, requests)
+
+    def _stat_of(self, entry: Entry, size: int | None) -> Stat:
         try:
             path = entry.path.decode()
             if entry.is_symlink:
-                return _stat(path, _GO_SYMLINK | 0o777, 0, self._context.read(entry).decode())
+                return _stat(path, _GO_SYMLINK | 0o777, 0, self._context.tree.blob(entry).decode())
         except UnicodeDecodeError:
             shown = entry.path.decode("utf-8", "replace")
             raise ContextError(
@@ -98,14 +106,24 @@ class FileSync:
             ) from None
         if not entry.is_regular:
             return _stat(path, _GO_FOLDER | 0o755, 0)
-        return _stat(path, 0o755 if entry.mode & 0o100 else 0o644, self._context.size(entry))
+        size = len(self._context.extra[path]) if size is None else size
+        return _stat(path, 0o755 if entry.mode & 0o100 else 0o644, size)
+
+
+def _checked(content: Content, entry: Entry) -> Iterator[bytes]:
+    for number, piece in enumerate(content.pieces()):
+        if number == 0:
+            require_content(entry, piece)
+        yield piece
 
 
 def _stat(path: str, mode: int, size: int, link: str = "") -> Stat:
     return Stat(path=path, mode=mode, size=size, modified=_MODIFIED, link=link)
 
 
-def _send(stats: Iterator[Stat], read: Callable[[int], bytes], requests: _Requests) -> Iterator[Packet]:
+def _send(
+    stats: Iterator[Stat], read: Callable[[list[int]], Iterator[Iterator[bytes]]], requests: _Requests
+) -> Iterator[Packet]:
     for stat in stats:
         yield Packet(type=Packet.STAT, stat=stat)
     yield Packet(type=Packet.STAT)
@@ -113,11 +131,27 @@ def _send(stats: Iterator[Stat], read: Callable[[int], bytes], requests: _Reques
         if request.type == Packet.FINISHED:
             yield Packet(type=Packet.FINISHED)
             return
-        if request.type == Packet.REQUEST:
-            content = read(request.id)
-            for start in range(0, len(content), PIECE):
-                yield Packet(type=Packet.DATA, id=request.id, data=content[start : start + PIECE])
-            yield Packet(type=Packet.DATA, id=request.id)
+        if request.type != Packet.REQUEST:
+            continue
+        numbers = [request.id, *_more(requests)]
+        for number, content in zip(numbers, read(numbers), strict=True):
+            for piece in content:
+                yield Packet(type=Packet.DATA, id=number, data=piece)
+            yield Packet(type=Packet.DATA, id=number)
+
+
+def _more(requests: _Requests) -> Iterator[int]:
+    """Yield requests that are there already, so that git can read ahead."""
+    for _ in range(blobs.GROUP - 1):
+        try:
+            request = requests.get_nowait()
+        except queue.Empty:
+            return
+        if request is None or request.type != Packet.REQUEST:
+            # What comes after the requests ends the call, as soon as these have been answered.
+            requests.put(request)
+            return
+        yield request.id
 
 
 def _receive(packets: Iterator[Packet], requests: _Requests) -> None:

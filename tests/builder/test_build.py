@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from builder.build import NoDockerfileError
+from builder.context import ContextError
 from builder.credentials import HOST, PASSWORD, REGISTRY_VARIABLES, CredentialsIncompleteError
 from builder.dockerfile import DockerfileError
 from builder.dockerignore import DockerignoreError
@@ -444,17 +445,30 @@ class TestBadInput:
             )
 
 
-def test_submodules_and_lfs_pointers_are_told(
+def test_a_submodule_is_refused_by_its_path_or_left_out(
+    workbench: Workbench, private_small: str, registry: Registry, account: Account
+) -> None:
+    def with_submodule(files: dict[str, str]) -> Source:
+        workbench.commit({"Dockerfile": f"FROM {private_small}\nCOPY . /app\n"} | files)
+        workbench.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor/lib")
+        workbench.git("commit", "--quiet", "--message", "Submodule")
+        return Source(workbench.folder / ".git", workbench.git("rev-parse", "HEAD"))
+
+    with pytest.raises(ContextError, match=r"^vendor/lib is a submodule, and a push does not carry its files; commit"):
+        workbench.build(with_submodule({}), account(registry))
+    image = workbench.build(with_submodule({".dockerignore": "vendor/lib\n"}), account(registry))
+    assert "vendor/lib" not in workbench.run(image, "find", "/app")
+
+
+def test_a_file_in_git_lfs_is_refused_by_its_path_or_left_out(
     workbench: Workbench, private_small: str, registry: Registry, account: Account
 ) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 12345\n"
-    workbench.commit({"Dockerfile": f"FROM {private_small}\nCOPY . /app\n", "big.bin": pointer})
-    workbench.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor/lib")
-    workbench.git("commit", "--quiet", "--message", "Submodule")
-    log = Log()
-    workbench.build(Source(workbench.folder / ".git", workbench.git("rev-parse", "HEAD")), account(registry), log=log)
-    assert "submodules are not part of the build context: vendor/lib\n" in str(log)
-    assert "Git LFS pointers, without the content itself: big.bin\n" in str(log)
+    files = {"Dockerfile": f"FROM {private_small}\nCOPY . /app\n", "art/big.bin": pointer}
+    with pytest.raises(ContextError, match=r"^art/big\.bin is in Git LFS, and a push does not carry its content; take"):
+        workbench.build(files, account(registry))
+    image = workbench.build(files | {".dockerignore": "art\n"}, account(registry))
+    assert "big.bin" not in workbench.run(image, "find", "/app")
 
 
 def _command_lines() -> str:

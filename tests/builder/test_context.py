@@ -60,7 +60,7 @@ def nested(folder: Path, depth: int, names: bytes) -> Source:
 
 def members(source: Source, extra: Mapping[str, bytes] | None = None) -> list[tuple[tarfile.TarInfo, bytes | None]]:
     with open_tree(source) as tree:
-        stream = b"".join(context.stream(tree, ".", extra=extra or {}, say=lambda _: None))
+        stream = b"".join(context.stream(tree, ".", extra=extra or {}))
     with tarfile.open(fileobj=io.BytesIO(stream), errors="surrogateescape") as archive:
         found: list[tuple[tarfile.TarInfo, bytes | None]] = []
         for member in archive.getmembers():
@@ -129,7 +129,7 @@ def test_memory_is_bounded_by_the_largest_file(tmp_path: Path) -> None:
     """Pieces are handed over as they are made: none is much larger than the largest file."""
     source = commit(tmp_path, {b"%03d" % number: (0o100644, bytes([number]) * 100_000) for number in range(40)})
     with open_tree(source) as tree:
-        pieces: Iterator[bytes] = context.stream(tree, ".", extra={}, say=lambda _: None)
+        pieces: Iterator[bytes] = context.stream(tree, ".", extra={})
         sizes = [len(piece) for piece in pieces]
     assert sum(sizes) > 4_000_000
     assert max(sizes) < context.PIECE + 110_000
@@ -139,11 +139,11 @@ def test_a_bomb_of_trees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Twenty trees, each naming the next one ten times, unfold to more files than any disk can hold."""
     monkeypatch.setattr(context, "MOST_ENTRIES", 5_000)
     with open_tree(nested(tmp_path, 20, b"abcdefghij")) as tree, pytest.raises(context.ContextError, match="entries"):
-        for _ in context.stream(tree, ".", extra={}, say=lambda _: None):
+        for _ in context.stream(tree, ".", extra={}):
             pass
 
 
 def test_a_tree_is_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
     with open_tree(nested(tmp_path, 3000, b"d")) as tree, pytest.raises(context.ContextError, match="4096 bytes"):
-        for _ in context.stream(tree, ".", extra={}, say=lambda _: None):
+        for _ in context.stream(tree, ".", extra={}):
             pass
