@@ -12,8 +12,8 @@ from dulwich.objects import ObjectID
 from dulwich.pack import Pack, unpack_object
 from dulwich.protocol import ReceivableProtocol
 
-from gitserver import git_program, small_pack
-from gitserver.limits import PushLimits
+from gitserver import git_program, inflation, small_pack
+from gitserver.limits import PushLimitError, PushLimits
 from gitserver.plain_objects import all_plain
 from gitserver.quarantine import Quarantine
 from gitserver.stored_objects import stored_objects
@@ -70,13 +70,18 @@ def ingest(
         if _read(protocol, CHECKSUM_BYTES) != hashlib.sha1(header, usedforsecurity=False).digest():
             raise UnpackError("the pack's checksum is wrong")
     elif not git_program.installed():
-        _add_thin_pack(protocol, quarantine, header)
-    elif (received := _keep_small(streams, repository, quarantine, header, shallow)) is not None:
+        _add_thin_pack(protocol, quarantine, header, limits)
+    elif (received := _keep_small(streams, repository, quarantine, header, shallow, limits)) is not None:
         _index_pack(streams, repository, quarantine, received, shallow, say, limits, progress=progress)
 
 
 def _keep_small(
-    streams: ClientStreams, repository: Repository, quarantine: Quarantine, header: bytes, shallow: Collection[str]
+    streams: ClientStreams,
+    repository: Repository,
+    quarantine: Quarantine,
+    header: bytes,
+    shallow: Collection[str],
+    limits: PushLimits,
 ) -> bytes | None:
     """Take a small pack of plain objects into memory; else return what has come of it so far, for Git to look at."""
     if shallow:
@@ -88,6 +93,9 @@ def _keep_small(
         return more.received
     except small_pack.DamagedPackError as error:
         raise UnpackError(str(error)) from error
+    limits.check_pack(len(pack.raw))
+    for item in pack.objects.values():
+        limits.check_object(len(item.content))
     if not all_plain(pack.objects):
         return pack.raw
     quarantine.small = pack.objects
@@ -137,11 +145,17 @@ def _index_pack(
         limits.check_pack(limits.pack_bytes + 1)
     if status not in (0, NOT_SELF_CONTAINED) or not said:
         raise UnpackError("index-pack abnormal exit")
+    _check_limits(quarantine, limits)
     if status == 0 and not shallow:
         quarantine.self_contained = True
 
 
-def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes) -> None:
+def _check_limits(quarantine: Quarantine, limits: PushLimits) -> None:
+    for pack in (quarantine.folder / "pack").glob("*.pack"):
+        inflation.check(pack, limits)
+
+
+def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes, limits: PushLimits) -> None:
     ahead = header
     received = 0
 
@@ -151,6 +165,7 @@ def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header:
         if not data:
             raise UnpackError("early EOF")
         received += len(data)
+        limits.check_pack(received)
         return data
 
     def read_all(size: int) -> bytes:
@@ -164,8 +179,9 @@ def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header:
             pack = store.add_thin_pack(read_all, read_some)
             if _end_of_objects(quarantine, pack, received - CHECKSUM_BYTES) != received - CHECKSUM_BYTES:
                 raise UnpackError("the pack holds more than it says")
+            _check_limits(quarantine, limits)
             _check_objects(store)
-        except (UnpackError, ClientGoneError):
+        except (UnpackError, PushLimitError, ClientGoneError):
             raise
         except Exception as error:
             # A pack can be wrong in as many ways as dulwich has errors, its assertions included.
