@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,10 @@ CHUNK_BYTES = 1 << 16
 
 STREAMED_BYTES = 4 << 20
 """A larger blob is never in a program's memory as a whole: with Git's default, 512 MiB, a push of one could be."""
+
+
+MAX_INDEX_MEMORY = 2 << 30
+"""Most memory of git-index-pack, bytes. A few bytes of delta can make an object of any size, which it then holds."""
 
 
 def installed() -> bool:
@@ -143,8 +148,13 @@ class Child:
 
 
 @contextmanager
-def running(words: Sequence[str], env: Mapping[str, str], streams: ClientStreams) -> Iterator[Child]:
-    """Run a program that dies with its client and never outlives the block."""
+def running(
+    words: Sequence[str], env: Mapping[str, str], streams: ClientStreams, *, most_memory: int | None = None
+) -> Iterator[Child]:
+    """Run a program that dies with its client and never outlives the block.
+
+    With `most_memory`, it gets no more than so many bytes for its data (getrlimit(2), RLIMIT_DATA).
+    """
     with subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -155,6 +165,10 @@ def running(words: Sequence[str], env: Mapping[str, str], streams: ClientStreams
         bufsize=0,
         process_group=0,
     ) as process:
+        if most_memory is not None:
+            # The program has read nothing yet, so that it is early enough; unless it has failed already.
+            with suppress(ProcessLookupError):
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (most_memory, most_memory))
         child = Child(process)
         try:
             with streams.when_gone(child.kill), streams.awaiting_input():

@@ -122,7 +122,7 @@ def _index_pack(
         path.write_text("".join(f"{oid}\n" for oid in ends))
         env["GIT_SHALLOW_FILE"] = str(path)
     words = git_program.index_pack(repository.path, progress=progress, most_bytes=limits.pack_bytes)
-    with git_program.running(words, env, streams) as child:
+    with git_program.running(words, env, streams, most_memory=git_program.MAX_INDEX_MEMORY) as child:
         child.feed(streams, received)
         said: list[bytes] = []
         names = threading.Thread(target=lambda: said.extend(child.output()), daemon=True)

@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable
 
 import pytest
+from dulwich.objects import ShaFile
 
 from gitserver.limits import INFLATION_FLOOR_BYTES
 from tests.gitserver.conftest import Door, assert_sound, server_git, workspace
+from tests.gitserver.test_small_pack import entry, packed
 from tests.gitserver.wire import blob, commit, new, pack, push, tree
 
 NOISE = random.Random(3).randbytes
@@ -58,3 +60,28 @@ def test_a_pack_that_inflates_to_a_thousand_times_its_size(start_door: Callable[
     assert "the pack inflates to more than 200 times its size" in answer.report[0]
     assert answer.report[1:] == ["ng refs/heads/b unpacker error"]
     assert_sound(door, "shop")
+
+
+def test_a_delta_that_makes_gigabytes_of_megabytes_is_refused(door: Door) -> None:
+    base = blob(bytes(16 << 20))
+    copies = 200
+    size, target = len(base.data), copies * 0xFFFFFF
+    # Copy 0xffffff bytes from the base's beginning, again and again (gitformat-pack(5), "Deltified representation").
+    delta = varint(size) + varint(target) + b"\xf0\xff\xff\xff" * copies
+    entries = [*map(whole, (base, tree(base=base), commit(tree(base=base))))]
+    entries.append(entry(7, delta, bytes.fromhex(base.id.decode())))
+    answer = push(door, new("refs/heads/b", commit(tree(base=base))), data=packed(*entries))
+    assert answer.report == ["unpack index-pack abnormal exit", "ng refs/heads/b unpacker error"]
+    assert_sound(door, "shop")
+
+
+def varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*data, number])
+
+
+def whole(item: ShaFile) -> bytes:
+    return entry(item.type_num, item.as_raw_string())
