@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -30,6 +31,9 @@ from store.errors import CancelledError, SlipwayError
 from tests.builder.conftest import BOTH_BUILDERS, Log, Workbench
 
 pytestmark = BOTH_BUILDERS
+
+NAP = 7_000_000 + os.getpid()
+"""Seconds that a step sleeps which is to be stopped. A number of this run's own, so that its process can be told."""
 
 Account = Callable[[Registry], dict[str, str]]
 
@@ -302,7 +306,7 @@ class TestCancelling:
         outcome: list[BaseException] = []
 
         def run() -> None:
-            files = {"Dockerfile": f"FROM {private_small}\nRUN date > /d\nRUN echo now sleeping; sleep 7654\n"}
+            files = {"Dockerfile": f"FROM {private_small}\nRUN date > /d\nRUN echo now sleeping; sleep {NAP}\n"}
             try:
                 workbench.build(files, account(registry), log=Watching(), cancelled=cancelled)
             except BaseException as error:
@@ -310,24 +314,15 @@ class TestCancelling:
 
         builder = threading.Thread(target=run)
         builder.start()
-        assert running.wait(60)
-        for _ in range(200):
-            # Its shell has said so just before.
-            if "sleep\x007654" in _command_lines():
-                break
-            threading.Event().wait(0.01)
-        else:
-            raise AssertionError("the step does not run")
-        cancelled.set()
-        builder.join(10)
+        try:
+            assert running.wait(60)
+            # The step has said so just before.
+            assert _comes_true(lambda: f"sleep\x00{NAP}" in _command_lines())
+        finally:
+            cancelled.set()
+            builder.join(10)
         assert [type(error) for error in outcome] == [CancelledError]
-        gone = threading.Event()
-        for _ in range(200):
-            if "sleep\x007654" not in _command_lines() and workbench.containers() == containers:
-                gone.set()
-                break
-            gone.wait(0.05)
-        assert gone.is_set()
+        assert _comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines() and workbench.containers() == containers)
         assert workbench.images() == images
 
     def test_before_it_starts_nothing_is_started(self, workbench: Workbench, private_small: str) -> None:
@@ -343,12 +338,8 @@ def test_a_build_that_takes_too_long_is_stopped(
     workbench: Workbench, private_small: str, registry: Registry, account: Account
 ) -> None:
     with pytest.raises(TimeLimitError, match=r"since it took longer than 0\.05 minutes"):
-        workbench.build({"Dockerfile": f"FROM {private_small}\nRUN sleep 7655\n"}, account(registry), time_limit=3)
-    for _ in range(200):
-        if "sleep\x007655" not in _command_lines():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("the step still runs")
+        workbench.build({"Dockerfile": f"FROM {private_small}\nRUN sleep {NAP}\n"}, account(registry), time_limit=3)
+    assert _comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines())
 
 
 class TestBadInput:
@@ -475,3 +466,12 @@ def _command_lines() -> str:
     return subprocess.run(
         ["sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null; true"], capture_output=True, text=True, check=True
     ).stdout
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    """Look again and again for up to ten seconds."""
+    for _ in range(200):
+        if condition():
+            return True
+        threading.Event().wait(0.05)
+    return False
