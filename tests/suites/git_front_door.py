@@ -1,0 +1,165 @@
+"""A front door for git's own tests: `python -m tests.suites.git_front_door FD HOST_KEY PUBLIC_KEY`.
+
+Git's tests push to any folder and set repositories up with configuration and hooks, neither of which a deploy server
+has: its policy is `hooks.pre_receive`. So what the product asks there is asked of git's configuration and hooks here,
+and the rest (transport, protocol, packs, quarantine, connectivity, refs, report) is the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from dulwich.protocol import ReceivableProtocol
+
+from gitserver import receive_pack
+from gitserver.command_list import name_refusal
+from gitserver.front_door import FrontDoor
+from gitserver.limits import Limits
+from gitserver.places import Places
+from gitserver.quarantine import Quarantine
+from hooks.engine_room import Caller, EngineRoom, GitService, Repository, User
+from hooks.pre_receive import ZERO, RefUpdate, Verdict
+from store.errors import RefusedError
+
+
+class AnyFolder(EngineRoom):
+    """Knows one key, and lets its owner reach every repository of the machine."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(Path("/nowhere"))
+        self._key = key
+
+    def on_behalf_of(self, caller: Caller) -> EngineRoom:
+        return self
+
+    def authenticate(self, key: str) -> User | None:
+        return User(1, "tester") if key == self._key else None
+
+    def repository(self, user: User, path: str, service: GitService) -> Repository:
+        # As git's enter_repo() finds them (path.c).
+        for suffix in ("/.git", "", ".git/.git", ".git"):
+            if Path(path + suffix, "HEAD").exists():
+                return Repository("any", Path(path + suffix), ())
+        raise RefusedError(f"'{path}' does not appear to be a git repository")
+
+
+class PushUnderGitsRules(receive_pack._Push):
+    """A push whose policy is the repository's configuration and hooks, as with git-receive-pack(1)."""
+
+    def run(self, protocol: ReceivableProtocol) -> str | None:
+        if most := self._config("receive.maxInputSize"):
+            self.limits = replace(self.limits, pack_bytes=int(most))
+        unpack = super().run(protocol)
+        done = [update for update in self.request.updates if self.results[update.ref] is None]
+        if done:
+            self._run_hook("post-receive", [], done, self._options())
+            self._run_hook("post-update", [update.ref for update in done], [])
+        return unpack
+
+    def _config(self, name: str, kind: str = "--int") -> str:
+        words = ["git", "--git-dir", str(self.repository.path), "config", kind, name]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+    def _is(self, name: str) -> bool:
+        return self._config(name, "--bool") == "true"
+
+    def _judge(self) -> list[Verdict]:
+        verdicts = [Verdict(update) for update in self.request.updates]
+        self.results = {update.ref: name_refusal(update) for update in self.request.updates}
+        return verdicts
+
+    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict]) -> None:
+        super()._refuse_broken(objects, verdicts)
+        environment = objects.environment
+        left = [v.update for v in verdicts if self.results[v.update.ref] is None]
+        for update in left:
+            self.results[update.ref] = self._refusal(update, environment)
+        if not left or (self._atomic and any(self.results.values())):
+            return
+        if not self._run_hook("pre-receive", [], left, {**environment, **self._options()}):
+            self.results |= {update.ref: "pre-receive hook declined" for update in left}
+            return
+        for update in left:
+            words = [update.ref, update.old, update.new]
+            if self.results[update.ref] is None and not self._run_hook("update", words, [], environment):
+                self.results[update.ref] = "hook declined"
+
+    def _refusal(self, update: RefUpdate, environment: dict[str, str]) -> str | None:
+        """Return what git's receive-pack says against an update by its configuration (builtin/receive-pack.c)."""
+        hidden = self._config("receive.hideRefs", "--get") or self._config("transfer.hideRefs", "--get")
+        if hidden and (update.ref + "/").startswith(hidden.rstrip("/") + "/"):
+            return "deny deleting a hidden ref" if update.new == ZERO else "deny updating a hidden ref"
+        bare = self._is("core.bare")
+        head = (self.repository.path / "HEAD").read_text().strip().removeprefix("ref: ")
+        if not bare and update.ref == head and update.new != ZERO:
+            allowed = self._config("receive.denyCurrentBranch", "--get") or "refuse"
+            if allowed in ("refuse", "true"):
+                return "branch is currently checked out"
+            if allowed == "updateInstead":
+                return "updateInstead is not supported"
+        if update.new == ZERO:
+            if self._is("receive.denyDeletes"):
+                return "deletion prohibited"
+            if update.ref == head and (self._config("receive.denyDeleteCurrent", "--get") or "refuse") == "refuse":
+                return "deletion of the current branch prohibited"
+        elif update.old != ZERO and self._is("receive.denyNonFastForwards") and update.ref.startswith("refs/heads/"):
+            git = ["git", "--git-dir", str(self.repository.path)]
+            words = [*git, "merge-base", "--is-ancestor", update.old, update.new]
+            if subprocess.run(words, env={**os.environ, **environment}, capture_output=True, check=False).returncode:
+                return "non-fast-forward"
+        return None
+
+    def _options(self) -> dict[str, str]:
+        if b"push-options" not in self.request.capabilities:
+            return {}
+        given = {f"GIT_PUSH_OPTION_{n}": option.reveal() for n, option in enumerate(self.request.options)}
+        return {"GIT_PUSH_OPTION_COUNT": str(len(given)), **given}
+
+    def _run_hook(
+        self, name: str, words: list[str], updates: Sequence[RefUpdate], extra: dict[str, str] | None = None
+    ) -> bool:
+        """Run a hook if there is one (githooks(5)), show what it prints, and return whether it agreed."""
+        hook = self.repository.path / "hooks" / name
+        if not os.access(hook, os.X_OK):
+            return True
+        done = subprocess.run(
+            [str(hook), *words],
+            cwd=self.repository.path,
+            env={**os.environ, "GIT_DIR": ".", **(extra or {})},
+            input="".join(f"{update.old} {update.new} {update.ref}\n" for update in updates).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if done.stdout:
+            self.band.progress(done.stdout)
+        return done.returncode == 0
+
+
+def main() -> None:
+    descriptor, host_key, public_key = sys.argv[1:]
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    receive_pack._Push = PushUnderGitsRules  # type: ignore[misc]  # what this module is for
+    limits = Limits()
+    door = FrontDoor(
+        socket.socket(fileno=int(descriptor)),
+        engine_room=AnyFolder(" ".join(Path(public_key).read_text().split()[:2])),
+        host_key=Path(host_key),
+        limits=limits,
+        places=Places(limits.connection).of(0),
+        drain_seconds=1,
+    )
+    signal.signal(signal.SIGTERM, lambda number, frame: door.drain())
+    door.run()
+
+
+if __name__ == "__main__":
+    main()
