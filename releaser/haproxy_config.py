@@ -108,7 +108,7 @@ class Listening:
 def shape(backends: Mapping[int, Backend], listening: Listening) -> str:
     """Return a digest of all that only a reload can change: listeners, host names, backends, numbers of servers."""
     fixed = [(each.app_id, asdict(each.route), len(each.servers)) for each in _ordered(backends)]
-    text = json.dumps([asdict(listening), fixed], sort_keys=True)
+    text = json.dumps([_DEFAULTS, asdict(listening), fixed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -174,14 +174,33 @@ def _global(digest: str, listening: Listening) -> str:
 {privileges}"""
 
 
+def _page(status: int, title: str, text: str) -> str:
+    """Return the end of a directive that answers with a page: without double quotes, which would end the string."""
+    page = f"<!doctype html><title>{title}</title><h1>{title}</h1><p>{text}</p>"
+    return f'status {status} content-type "text/html; charset=utf-8" string "{page}"'
+
+
+_NO_APP = _page(
+    503,
+    "No app answers here",
+    "There is no app at this address, or it has no running release. Its owner can deploy one.",
+)
+_NO_CONTAINER = _page(
+    503, "This app has no running release", "Nothing of it takes requests at this moment. Please try again soon."
+)
+_BROKEN_ANSWER = _page(502, "This app broke off its answer", "Please try again. Its owner finds the reason in its log.")
+_LATE_ANSWER = _page(504, "This app did not answer in time", "Please try again. Its owner finds the reason in its log.")
+
+
 # `idle-close-on-response`: a worker that is being replaced lets a kept connection finish one more request instead of
-# closing it just as the visitor sends one. `connect` is short, since containers are on the host's own bridge; retries,
-# a second apart, bridge an app's restart. `tunnel` is for WebSockets, `http-request` bounds slow senders.
+# closing it just as the visitor sends one. `connect` is short, since containers are on the host's own bridge; retries
+# go to another container at once, and to the only one a second apart, which bridges an app's restart. `tunnel` is for
+# WebSockets, `http-request` bounds slow senders.
 _DEFAULTS = f"""defaults
     mode http
     balance roundrobin
     option forwardfor
-    option redispatch
+    option redispatch 1
     option idle-close-on-response
     retries 3
     timeout connect 2s
@@ -190,6 +209,9 @@ _DEFAULTS = f"""defaults
     timeout tunnel 1h
     timeout http-request 10s
     timeout http-keep-alive {KEEP_ALIVE_SECONDS}s
+    http-error {_BROKEN_ANSWER}
+    http-error {_NO_CONTAINER}
+    http-error {_LATE_ANSWER}
 """
 
 
@@ -208,7 +230,8 @@ def _shared_frontend(backends: Iterable[Backend], bind_host: str, port: int) -> 
         if backend.route.host is not None
     )
     host = "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
-    return _frontend("http", bind_host, port) + host + rules
+    nobody = f"    default_backend nobody\n\nbackend nobody\n    http-request return {_NO_APP}\n"
+    return _frontend("http", bind_host, port) + host + rules + nobody
 
 
 def _own_frontend(backend: Backend, bind_host: str, port: int) -> str:

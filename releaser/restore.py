@@ -36,6 +36,7 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
     # First, since two generations of a worker or a clock must not overlap.
     _remove(engine, (container for container in leftover if container.port is None))
     wrong: dict[int, SlipwayError] = {}
+    led = proxy.routes()
     routes: dict[int, tuple[Route, list[Target]]] = {}
     for release in current:
         ours = [each for each in found if each.app_id == release.app_id and each.operation == release.operation]
@@ -46,7 +47,8 @@ def restore(engine: Engine, proxy: Proxy, instance: str, current: Sequence[Relea
             _log.warning("a release could not be restored", app=release.app, error=str(error))
             running = [container for container in ours if container.running]
         targets = [Target(each.address, each.port) for each in running if each.port is not None]
-        if targets:
+        # Scaled to nothing, it goes on telling its visitors so.
+        if targets or release.app_id in led:
             routes[release.app_id] = (release.route, targets)
     proxy.lead_all(routes)
     for app_id in routes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.server
 import os
 import signal
@@ -22,6 +24,9 @@ from tests.releaser.conftest import until
 from tests.releaser.load import Load
 
 SWITCHES = 24
+
+KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+"""A WebSocket's nonce; the proxy checks that the answer fits it (RFC 6455 section 4.2.2)."""
 
 
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -261,3 +266,71 @@ def test_two_instances_do_not_share_a_port_unnoticed(
 def test_without_haproxy_it_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(ProxyMissingError, match="install the package 'haproxy'"):
         Proxy(tmp_path, program="no-such-program-here").start()
+
+
+def test_a_websocket_goes_on_through_a_switch(new_proxy: Callable[..., Proxy], free_port: Callable[[], int]) -> None:
+    proxy, port = new_proxy(), free_port()
+
+    class Echo(socketserver.BaseRequestHandler):
+        """The server's side of an upgraded connection (RFC 6455 section 1.3), but for the frames: it echoes bytes."""
+
+        def handle(self) -> None:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += self.request.recv(4096) or b"\r\n\r\n"
+            accept = base64.b64encode(hashlib.sha1(f"{KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())
+            self.request.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+            )
+            while data := self.request.recv(4096):
+                self.request.sendall(data)
+
+    with (
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as former,
+        container("next") as successor,
+        socket.socket() as visitor,
+    ):
+        thread = threading.Thread(target=former.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            proxy.lead(7, Route(port=port), [Target("127.0.0.1", former.server_address[1])])
+            visitor.connect(("127.0.0.1", port))
+            visitor.settimeout(20)
+            visitor.sendall(
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % KEY.encode()
+            )
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += visitor.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 101")
+            proxy.lead(7, Route(port=port), [successor])
+            assert requests.get(f"http://127.0.0.1:{port}", timeout=20).text == "next"
+            assert proxy.requests_in_flight(7) == 1
+            for word in (b"still", b"here"):
+                visitor.sendall(word)
+                assert visitor.recv(4096) == word
+            visitor.close()
+            proxy.drain(7)
+            assert proxy.requests_in_flight(7) == 0
+        finally:
+            former.shutdown()
+            thread.join()
+
+
+def test_a_visitor_of_no_app_is_told_so(new_proxy: Callable[..., Proxy], free_port: Callable[[], int]) -> None:
+    port = free_port()
+    proxy = new_proxy(http_port=port)
+    proxy.lead(7, Route(host="shop.example"), [])
+
+    def asked(host: str) -> tuple[int, str]:
+        answer = requests.get(f"http://127.0.0.1:{port}", headers={"Host": host}, timeout=20)
+        return answer.status_code, answer.text
+
+    status, text = asked("blog.example")
+    assert status == 503
+    assert "There is no app at this address" in text
+    status, text = asked("shop.example")
+    assert status == 503
+    assert "This app has no running release" in text

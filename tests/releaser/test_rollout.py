@@ -16,6 +16,7 @@ from releaser.procfile import ProcfileError
 from releaser.release import Route
 from releaser.services import NothingToRunError
 from store.errors import CancelledError, SlipwayError, UsageError
+from store.services import ServiceSettings
 from tests.releaser.conftest import House, until
 from tests.releaser.load import Load
 
@@ -288,3 +289,56 @@ def test_a_taken_away_app_is_gone(house: House) -> None:
     assert house.releaser.running(7) == []
     assert len(house.releaser.running(8)) == 1
     assert set(house.proxy.routes()) == {8}
+
+
+def test_a_worker_is_well_when_its_healthcheck_says_so(house: House, build: Callable[[str], str]) -> None:
+    image = build("HEALTHCHECK --interval=200ms --retries=3 CMD test -e /tmp/well || { echo not well; exit 1; }")
+    well = "worker: sleep 1; touch /tmp/well; exec sleep 600\nclock: touch /tmp/well; exec sleep 600\n"
+    house.deploy(image=image, procfile=well)
+    assert any("worker: healthy, its HEALTHCHECK passed" in line for line in house.said)
+    with pytest.raises(UnhealthyError, match=r"service 'worker' did not pass its image's HEALTHCHECK .*not well"):
+        house.deploy(image=image, procfile="worker: exec sleep 600\nclock: touch /tmp/well; exec sleep 600\n")
+    assert house.running() == [("clock", 1), ("worker", 1)]
+
+
+def test_a_worker_may_overlap_with_its_successor(house: House, build: Callable[[str], str]) -> None:
+    image = build("HEALTHCHECK --interval=200ms CMD test -e /tmp/well")
+    procfile = "worker: touch /tmp/well; exec sleep 600\nclock: touch /tmp/well; exec sleep 600\n"
+    house.deploy(image=image, procfile=procfile)
+    settings = {"worker": ServiceSettings(force_zero_downtime=True)}
+    release = house.release(image=image, procfile=procfile, services=settings)
+    with house.releaser.rollout(release, say=house.said.append, cancelled=house.cancelled):
+        assert sorted(house.running()) == [("clock", 2), ("worker", 1), ("worker", 2)]
+    assert sorted(house.running()) == [("clock", 2), ("worker", 2)]
+
+
+def test_scaled_containers_share_the_requests_and_have_their_limits(house: House) -> None:
+    house.deploy()
+    scaled = {"cmd": ServiceSettings(container_count=3, container_memory_mb=128, cpu_limit=0.5)}
+    with Load(house.port, clients=4) as load:
+        house.deploy(services=scaled)
+    assert load.failures == []
+    assert {json.loads(house.get("/environment").text)["APTIBLE_PROCESS_INDEX"] for _ in range(12)} == {"0", "1", "2"}
+    limits = house.client.api.inspect_container(house.releaser.running(7)[0].id)["HostConfig"]
+    assert (limits["Memory"], limits["NanoCpus"], limits["CpuShares"]) == (128 << 20, 500_000_000, 128)
+    assert (limits["PidsLimit"], limits["Init"], limits["SecurityOpt"]) == (1024, True, ["no-new-privileges"])
+
+
+def test_an_app_scaled_to_nothing_says_so_to_its_visitors(house: House) -> None:
+    house.deploy()
+    release = house.deploy(services={"cmd": ServiceSettings(container_count=0)})
+    assert "is scaled to 0 containers" in house.said[-1]
+    assert house.get().status_code == 503
+    assert "This app has no running release" in house.answer()
+    house.releaser.restore([release])
+    assert "This app has no running release" in house.answer()
+    house.deploy()
+    assert house.answer() == "hello"
+
+
+def test_a_container_that_dies_among_others_is_passed_over(house: House) -> None:
+    release = house.deploy(services={"cmd": ServiceSettings(container_count=2)})
+    house.client.containers.get(house.releaser.running(7)[0].id).stop(timeout=0)
+    assert {house.get().status_code for _ in range(3)} == {200}
+    house.releaser.mend(release)
+    assert len(house.running()) == 2
