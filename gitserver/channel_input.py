@@ -63,7 +63,7 @@ class ChannelInput:
         with self._changed:
             self._ended = True
             self._close()
-            self._changed.notify()
+            self._changed.notify_all()
 
     def read(self, size: int) -> bytes:
         """Return from 1 to `size` bytes, or none at the end; waits."""

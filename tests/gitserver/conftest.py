@@ -90,6 +90,8 @@ class Door:
         """Return the counts with no connection open, for later ones to be compared with."""
         assert self.ssh("alice", "whoami").returncode == 0
         eventually(lambda: self.log().count("connection.closed") == self.log().count("connection.opened"), "still open")
+        # Its last words come shortly before a connection's thread is gone.
+        eventually(lambda: self.counts()[0] == 1, "a thread of a closed connection goes on")
         return self.counts()
 
     def counts(self) -> tuple[int, int, int]:
