@@ -53,7 +53,7 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
     engine = os.environ.get("DOCKER_HOST")
     addresses = Addresses(settings.public_host, settings.ssh.port, settings.http.port, settings.domain)
     releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
-    pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builder)
+    pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
     desk = Operations(store, Logs(settings.data.logs), pipeline, releaser, addresses, settings.operations)
     room = Room(
         store,

@@ -11,6 +11,8 @@ from functools import partial
 
 import structlog
 
+from builder.collection import Unneeded
+from hooks import collection
 from hooks.addresses import Addresses
 from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
@@ -181,6 +183,10 @@ class Operations:
                 self._undo(operation)
             else:
                 self._enqueue(operation, self.logs.open(operation.id))
+
+    def collect(self, keep: int, *, dry_run: bool) -> list[Unneeded]:
+        """Remove images that no release needs any more; see `hooks.collection`."""
+        return collection.collect(self._store, self._queue, self._pipeline.engine, keep, dry_run=dry_run)
 
     def restore(self) -> None:
         """Make what runs agree with the records, while no operation is under way.

@@ -19,6 +19,7 @@ from builder.image import Image
 from builder.options import DEFAULTS, Options
 from builder.pull import pull
 from hooks.addresses import Addresses
+from hooks.collection import repository_of
 from hooks.log import OperationLog
 from hooks.release_hooks import ReleaseHooks
 from hooks.repository import DEPLOYING, BareRepository, Branches, StaleRefError
@@ -83,7 +84,7 @@ class Pipeline:
         self._folder = folder
         self._releaser = releaser
         self._addresses = addresses
-        self._engine = engine
+        self.engine = engine
         self._builds = builds
 
     def repository(self, app_id: int) -> BareRepository:
@@ -186,7 +187,7 @@ class Pipeline:
         with log.step(f"Building commit {commit[:12]}"):
             image = build(
                 Source(repository.path, commit),
-                engine=self._engine,
+                engine=self.engine,
                 config=plan.config.values,
                 tag=self._tag(plan),
                 labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
@@ -210,7 +211,7 @@ class Pipeline:
         with log.step(f"Pulling {name}"):
             image: Image = pull(
                 name,
-                engine=self._engine,
+                engine=self.engine,
                 config=plan.config.values,
                 say=log.write,
                 cancelled=cancelled,
@@ -232,7 +233,7 @@ class Pipeline:
         return Secret(hmac.digest(key, f"build cache of app {app.id}".encode(), "sha256").hex())
 
     def _tag(self, plan: _Plan) -> str:
-        return f"slipway-{self._store.instance()}/{plan.app.handle}:{plan.operation.id}"
+        return f"{repository_of(self._store, plan.app)}:{plan.operation.id}"
 
     @staticmethod
     def _refuse_stale(plan: _Plan, repository: BareRepository) -> None:

@@ -19,6 +19,7 @@ from builder.buildkit.files import METHOD as FILES
 from builder.buildkit.files import FileSync
 from builder.buildkit.progress import TRACE, Progress, Steps, renamed
 from builder.buildkit.secrets import SecretMounts
+from builder.collection import PRIVATE
 from builder.context import DOCKERFILE
 from builder.dockerfile import Dockerfile, DockerfileError, Instruction, mount_fields
 from builder.engine import IsolatedClient
@@ -26,8 +27,6 @@ from builder.output import one_line
 from builder.plan import BuildFailedError, Plan, quoted
 from builder.stages import ImageUse
 
-PRIVATE = "slipway.invalid"
-"""A registry that cannot exist (RFC 6761), under which a build's base images have names in the engine's store."""
 CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 """The build argument that keeps RUN --mount=type=cache of different apps apart (Dockerfile reference)."""
 HEREDOC_API = (1, 42)
@@ -130,8 +129,8 @@ def _named(client: IsolatedClient, plan: Plan) -> Iterator[Mapping[ImageUse, str
     BuildKit finds an image in the engine's store by its name only, and hands out what is there without asking. Nobody
     else knows these names, or can move them.
     """
-    tag = secrets.token_hex(16)
-    names = {use: f"{PRIVATE}/{tag}:{number}" for number, use in enumerate(plan.bases)}
+    repository, token = plan.tag.rpartition(":")[0], secrets.token_hex(16)
+    names = {use: f"{PRIVATE}/{repository}/{token}:{number}" for number, use in enumerate(plan.bases)}
     try:
         for use, name in names.items():
             client.name_image(plan.bases[use].id, name)

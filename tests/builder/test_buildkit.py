@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from builder.buildkit.build import PRIVATE
 from builder.choice import Choice
+from builder.collection import PRIVATE
 from builder.dockerfile import DockerfileError
 from builder.plan import BuildFailedError
 from demo.registry import Registry
