@@ -84,7 +84,7 @@ class Pipeline:
         self._folder = folder
         self._releaser = releaser
         self._addresses = addresses
-        self.engine = engine
+        self._engine = engine
         self._builds = builds
 
     def repository(self, app_id: int) -> BareRepository:
@@ -105,8 +105,8 @@ class Pipeline:
                 self._release(plan, artifact, log, cancelled)
         except CancelledError:
             raise
-        except SlipwayError as error:
-            self._after_failure(plan, error, log, cancelled)
+        except SlipwayError:
+            self._after_failure(plan, log, cancelled)
             raise
 
     def _plan(self, operation: Operation, log: OperationLog) -> _Plan:
@@ -155,7 +155,7 @@ class Pipeline:
             "or name an image with --docker-image"
         )
 
-    def _after_failure(self, plan: _Plan, error: SlipwayError, log: OperationLog, cancelled: threading.Event) -> None:
+    def _after_failure(self, plan: _Plan, log: OperationLog, cancelled: threading.Event) -> None:
         """Run the hooks of what runs on, the former release, and in its image."""
         if plan.current is None:
             return
@@ -167,7 +167,7 @@ class Pipeline:
                 return  # it was only clearing up that failed
             former = self.current_plan(connection, plan.app)
         if former is not None:
-            log.line(f"Error: {error}")
+            log.line("-----> Failed, as told at the end; what ran goes on running")
             hooks.after(plan.request.type, "failure", former)
 
     def _branch(self, plan: _Plan) -> str:
@@ -187,7 +187,7 @@ class Pipeline:
         with log.step(f"Building commit {commit[:12]}"):
             image = build(
                 Source(repository.path, commit),
-                engine=self.engine,
+                engine=self._engine,
                 config=plan.config.values,
                 tag=self._tag(plan),
                 labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
@@ -211,7 +211,7 @@ class Pipeline:
         with log.step(f"Pulling {name}"):
             image: Image = pull(
                 name,
-                engine=self.engine,
+                engine=self._engine,
                 config=plan.config.values,
                 say=log.write,
                 cancelled=cancelled,

@@ -50,6 +50,8 @@ class Release:
     artifact: Artifact
     user: str
     created_at: datetime
+    seconds: float
+    """How long its operation took, from its first step to the commit point."""
 
 
 def next_number(connection: Connection, app: App) -> int:
@@ -108,6 +110,7 @@ def of_app(connection: Connection, app: App, limit: int | None = None) -> list[R
             ),
             user=row.user or LOCAL_USER,
             created_at=row.created_at,
+            seconds=(row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0,
         )
         for row in connection.execute(question)
     ]
@@ -123,7 +126,13 @@ def by_number(connection: Connection, app: App, number: int) -> Release:
 
 def _all() -> Select[Any]:
     return (
-        select(releases, config_versions.c.number.label("config_number"), users.c.name.label("user"))
+        select(
+            releases,
+            config_versions.c.number.label("config_number"),
+            users.c.name.label("user"),
+            operations.c.started_at,
+            operations.c.finished_at,
+        )
         .join(config_versions, releases.c.config_version_id == config_versions.c.id)
         .join(operations, releases.c.operation_id == operations.c.id)
         .outerjoin(users, operations.c.user_id == users.c.id)

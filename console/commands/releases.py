@@ -21,6 +21,7 @@ def releases(call: Call, handle: str, environment: str | None, as_json: bool) ->
             "config_version": release.config_version,
             "user": release.user,
             "created_at": release.created_at,
+            "seconds": round(release.seconds, 1),
             "current": release is found[0],
         }
         for release in found

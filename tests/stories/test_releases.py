@@ -64,6 +64,9 @@ def test_hooks_run_around_a_release(shop: Repo, alice: Person) -> None:
     ]
     assert order == sorted(order)
     assert order[-1] == len(lines) - 1
+    newest = read(alice, "releases", "--app", shop.app)[0]
+    assert (newest["commit"], newest["user"], newest["current"]) == (commit, "alice", True)
+    assert newest["seconds"] > 0
     shop.commit({"version": "three", "broken": ""})
     failed = shop.push()
     assert failed.returncode != 0
