@@ -101,7 +101,7 @@ class _Push:
                 return str(error)
             self._refuse_broken(objects, verdicts)
             if self._atomic and any(self.results.values()):
-                self._refuse_rest("atomic push: another ref of it was refused")
+                self._refuse_rest("atomic push failure")
             if not all(self.results.values()):
                 objects.accept()
         self._move([verdict for verdict in verdicts if self.results[verdict.update.ref] is None])
@@ -152,7 +152,7 @@ class _Push:
             if not any(self.results.values()):
                 self.results[update.ref] = self._deploy(update)
         if any(self.results.values()):
-            self._refuse_rest("atomic push: another ref of it was refused")
+            self._refuse_rest("atomic push failure")
         else:
             self._store(stored)
 

@@ -79,7 +79,7 @@ class _Transaction:
             for lock in self._locks.values():
                 lock.abort()
             self._tidy()
-        return {ref: reason or "atomic push: another ref of it was refused" for ref, reason in refusals.items()}
+        return {ref: reason or "atomic push failure" for ref, reason in refusals.items()}
 
     def _prepare(self, update: RefUpdate) -> str | None:
         name = Ref(update.ref.encode())
