@@ -36,7 +36,7 @@ class Work:
     @property
     def small(self) -> Path:
         """A small project with a commit for every push."""
-        path = self._made("small", lambda draft: histories.small(draft, 4_000))
+        path = self.made("small", lambda draft: histories.small(draft, 4_000))
         self.small_commits = self.small_commits or histories.commits(path)
         return path
 
@@ -46,14 +46,15 @@ class Work:
         if self.history is not None:
             return self.history
         objects = 10_000 if self.quick else 100_000
-        return self._made(f"large-{objects}", lambda draft: histories.large(draft, objects))
+        return self.made(f"large-{objects}", lambda draft: histories.large(draft, objects))
 
     def blob(self, mebibytes: int) -> Path:
         """One incompressible file."""
         size = mebibytes // 10 if self.quick else mebibytes
-        return self._made(f"blob-{size}", lambda draft: histories.blob(draft, size << 20))
+        return self.made(f"blob-{size}", lambda draft: histories.blob(draft, size << 20))
 
-    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Return a repository that is made once, by `make` in the folder that it is given."""
         path = self.folder / name
         if not path.exists():
             # An earlier run may have been broken off in the middle of making it.

@@ -46,10 +46,9 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             endpoints = start(folder, stack)
-            machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-            print(f"{machine}, medians of {work.rounds}")
-            print("\n| case | path | OpenSSH | tuned | ours | ours / OpenSSH | ours / tuned |")
-            print("|---|---|---|---|---|---|---|", flush=True)
+            print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}; medians")
+            print("\n| case | rounds | path | OpenSSH | tuned | ours | ours / OpenSSH | ours / tuned |")
+            print("|---|---|---|---|---|---|---|---|", flush=True)
             for case in CASES:
                 if case.name in wanted:
                     print(row(case(work), endpoints), flush=True)
@@ -78,16 +77,23 @@ def row(case: Case, endpoints: Sequence[Endpoint]) -> str:
     for endpoint in taking_part:
         case.prepare(endpoint)
     times: dict[str, list[float]] = {endpoint.name: [] for endpoint in taking_part}
-    for number in range(case.work.rounds + 1):
-        # Each begins a round in its turn; the first round warms every cache and does not count.
-        shift = number % len(taking_part)
-        for endpoint in [*taking_part[shift:], *taking_part[:shift]]:
-            seconds = case.measure(endpoint)
+    rounds = 0
+    try:
+        for number in range(case.work.rounds + 1):
+            # Each begins a round in its turn; the first round warms every cache and does not count.
+            shift = number % len(taking_part)
+            seconds = {each.name: case.measure(each) for each in [*taking_part[shift:], *taking_part[:shift]]}
             if number:
-                times[endpoint.name] += seconds
-        print(f"  {case.name} {number}/{case.work.rounds}", end="\r", file=sys.stderr, flush=True)
+                rounds = number
+                for name, figures in seconds.items():
+                    times[name] += figures
+            print(f"  {case.name} {number}/{case.work.rounds}", end="\r", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        # What whole rounds have shown is not thrown away.
+        if not rounds:
+            raise
     result = {name: quantile(all_times, case.quantile) for name, all_times in times.items()}
-    cells = [case.title, *(_shown(result.get(name)) for name in ("path", "OpenSSH", "tuned", "ours"))]
+    cells = [case.title, str(rounds), *(_shown(result.get(name)) for name in ("path", "OpenSSH", "tuned", "ours"))]
     for name, target in zip(("OpenSSH", "tuned"), case.targets, strict=True):
         ratio = result["ours"] / result[name]
         cells.append(f"{ratio:.2f} ({'reached' if ratio <= target else 'to reach'} {target:.2f})")

@@ -28,9 +28,7 @@ def measure(work: Work, server: Slipway) -> str:
         f"| idle | {idle_doors:.0f} | | 45 |",
         f"| idle, the whole server | {idle_all:.0f} | | 150 |",
     ]
-    bomb = work.folder / "bomb"
-    if not bomb.exists():
-        _make_bomb(bomb, 1 << 30)
+    bomb = work.made("bomb", lambda draft: _make_bomb(draft, 1 << 30))
     cases = [
         ("one commit", work.small, work.small_commits[0]),
         ("100,000 objects", work.large, "main"),
@@ -44,9 +42,14 @@ def measure(work: Work, server: Slipway) -> str:
             push(source, server.url(repository), commit), env=server.environment(), capture_output=True, check=False
         )
         most = peak.stop()
-        refused = "" if done.returncode == 0 else " (refused)"
+        refused = "" if done.returncode == 0 else f" (refused: {_reason(done.stderr.decode())})"
         lines.append(f"| {title}{refused} | {most:.0f} | {most - idle_doors:.0f} | 40 |")
     return "\n".join(lines)
+
+
+def _reason(errors: str) -> str:
+    """Return the first line of what git says about a push that was refused."""
+    return errors.partition("\n")[0].rpartition("unpack failed: ")[2]
 
 
 class _Peak:
