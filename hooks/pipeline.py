@@ -84,7 +84,7 @@ class Pipeline:
         self._folder = folder
         self._releaser = releaser
         self._addresses = addresses
-        self._engine = engine
+        self.engine = engine
         self._builds = builds
 
     def repository(self, app_id: int) -> BareRepository:
@@ -187,7 +187,7 @@ class Pipeline:
         with log.step(f"Building commit {commit[:12]}"):
             image = build(
                 Source(repository.path, commit),
-                engine=self._engine,
+                engine=self.engine,
                 config=plan.config.values,
                 tag=self._tag(plan),
                 labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
@@ -211,7 +211,7 @@ class Pipeline:
         with log.step(f"Pulling {name}"):
             image: Image = pull(
                 name,
-                engine=self._engine,
+                engine=self.engine,
                 config=plan.config.values,
                 say=log.write,
                 cancelled=cancelled,
