@@ -77,6 +77,7 @@ Set per app, with `config:set` or together with a deploy. All others are the app
 |---|---|
 | `APTIBLE_PRIVATE_REGISTRY_USERNAME`, `APTIBLE_PRIVATE_REGISTRY_PASSWORD` | Credentials for pulling, used for every \
 registry that the Dockerfile or the deployed image refers to; containers never get them. |
+| `SLIPWAY_EXPOSE_REGISTRY_CREDENTIALS` | With `true`, containers get the credentials for pulling after all. |
 | `APTIBLE_PRIVATE_REGISTRY_HOST` | Narrows the credentials to one registry, for example `registry.example.com`. |
 | `SLIPWAY_DOCKERFILE` | Where the Dockerfile is; `Dockerfile` by default. |
 | `SLIPWAY_BUILD_CONTEXT` | The folder that is the build context; the root of the repository by default. |
