@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dulwich.errors import ApplyDeltaError
 from dulwich.object_format import SHA1
 from dulwich.objects import ObjectID
 from dulwich.pack import PackIndex, apply_delta, load_pack_index
@@ -47,11 +48,13 @@ class StoredObjects:
         return self._loose(oid).exists() or self._packed(oid) is not None
 
     def read(self, oid: bytes, limit: int) -> GitObject | None:
-        """Return an object, or None if it is not there, or larger than `limit` bytes, or not readable in this way."""
-        with suppress(FileNotFoundError):
-            return _read_loose(self._loose(oid), limit)
-        if found := self._packed(oid):
-            return _read_packed(*found, limit)
+        """Return an object, or None if it is not there, larger than `limit` bytes, or damaged."""
+        with suppress(zlib.error, ApplyDeltaError, IndexError, AssertionError, KeyError):
+            try:
+                return _read_loose(self._loose(oid), limit)
+            except FileNotFoundError:
+                found = self._packed(oid)
+                return _read_packed(*found, limit) if found else None
         return None
 
     def close(self) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+import paramiko
 import pytest
 
 from tests.gitserver.conftest import Door, eventually, server_git, workspace
@@ -77,3 +82,37 @@ def test_rubbish_in_place_of_a_fetch(either_door: Door) -> None:
     done = either_door.ssh("alice", "git-upload-pack 'shop'", stdin=b"zzzz")
     assert done.returncode not in (0, 255)
     assert either_door.ssh("alice", "whoami").returncode == 0
+
+
+def test_a_client_that_floods_a_program_that_does_not_read_is_got_rid_of(start_door: Callable[..., Door]) -> None:
+    door = start_door(drain_seconds=0.2)
+    work = workspace(door, "alice", "shop")
+    (work.path / "noise").write_bytes(random.Random(1).randbytes(16 << 20))
+    work.commit()
+    work.git("push", "aptible", "main:stored")
+    client = door.client("alice")
+    channel = client.open_session(window_size=1 << 15)
+    channel.exec_command("git-upload-pack 'shop'")
+    assert channel.recv(4)
+    commit = server_git(door, "shop", "rev-parse", "stored")
+    channel.sendall(f"0032want {commit}\n00000009done\n".encode())
+    # The program sends its pack, which is not read here, and so does not read; more than its pipe and the first window
+    # hold makes the connection's own thread wait for it.
+    flood = threading.Thread(target=send_for_good, args=(channel,), daemon=True)
+    flood.start()
+    eventually(lambda: waits_for_a_pipe(door), "nothing waits")
+    door.process.terminate()
+    assert door.process.wait(30) == 0
+    client.close()
+
+
+def send_for_good(channel: paramiko.Channel) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        while True:
+            channel.sendall(bytes(1 << 16))
+
+
+def waits_for_a_pipe(door: Door) -> bool:
+    """Tell whether a thread of the front door waits for room in a pipe."""
+    tasks = Path(f"/proc/{door.process.pid}/task")
+    return any("pipe_write" in (task / "wchan").read_text() for task in tasks.iterdir())
