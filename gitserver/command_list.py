@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from dulwich.errors import GitProtocolError, HangupException
-from dulwich.protocol import ReceivableProtocol, extract_capabilities
+from dulwich.protocol import ReceivableProtocol
 from dulwich.refs import Ref, check_ref_format
 
 from gitserver.limits import PushLimits
@@ -66,8 +66,8 @@ def read_request(protocol: ReceivableProtocol, limits: PushLimits) -> PushReques
             shallow.append(match[1].decode())
         else:
             if not updates:
-                line, words = extract_capabilities(line)
-                capabilities = frozenset(words)
+                line, _, words = line.partition(b"\0")
+                capabilities = frozenset(words.split())
             updates.append(_update(line))
         line = lines.next()
     if not updates:

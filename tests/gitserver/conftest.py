@@ -14,11 +14,17 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from hypothesis import settings
 
 from gitserver import host_key
 from tests.gitserver.scripted_engine_room import ScriptedEngineRoom
 
 ROOT = Path(__file__).parents[2]
+
+# Parsers are tried with this many inputs each: 100 as a rule, and any number of them where somebody has the time. A
+# busy machine may stop for longer than an input should take.
+settings.register_profile("parsers", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")), deadline=None)
+settings.load_profile("parsers")
 
 
 def make_key(path: Path, kind: str = "ed25519") -> str:

@@ -16,7 +16,7 @@ from gitserver import git_program
 from gitserver.advertisement import advertisement
 from gitserver.command_list import PushProtocolError, PushRequest, read_request
 from gitserver.exec_request import CommandRequest, GitRequest, first_word, parse
-from gitserver.limits import PushLimits
+from gitserver.limits import PushLimitError, PushLimits
 from gitserver.report import report
 from gitserver.streams import ClientGoneError
 from hooks.pre_receive import ZERO, RefUpdate
@@ -68,6 +68,57 @@ def test_the_first_word_is_all_that_is_shown(line: bytes) -> None:
 def test_any_push_request_is_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(PushProtocolError, ClientGoneError):
         read(data)
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            ZERO,
+            "1" * 40,
+            "1" * 39,
+            "g" * 40,
+            " ",
+            "refs/heads/x",
+            "refs/heads/..",
+            "\0",
+            "\n",
+            "shallow ",
+            "push-cert",
+        ),
+        *("report-status", "push-options", "atomic", "object-format=sha256", "config=A=1", "push-cert", "ü"),
+    ]
+)
+PACKETS = st.one_of(
+    st.lists(WORDS, max_size=8).map(lambda words: pkt_line("".join(words).encode())),
+    st.sampled_from([b"0000", b"0001", b"0002", b"0003", b"0004", b"ffff", b"FFFF", b"-001", b"+005", b"00 5"]),
+    st.binary(max_size=40).map(pkt_line),
+    st.builds(
+        lambda old, new, words: pkt_line(f"{old} {new} refs/heads/x\0 {' '.join(words)}".encode()),
+        st.sampled_from([ZERO, "1" * 40]),
+        st.sampled_from([ZERO, "2" * 40]),
+        st.lists(WORDS, max_size=3),
+    ),
+)
+
+
+@given(st.lists(PACKETS, max_size=12).map(b"".join))
+def test_any_packets_are_a_push_request_or_refused(data: bytes) -> None:
+    with contextlib.suppress(PushProtocolError, ClientGoneError):
+        request = read(data)
+        assert request is None or request.updates
+
+
+@given(st.integers(1, 5), st.integers(1, 9))
+def test_a_push_request_is_bounded(most: int, sent: int) -> None:
+    lines = [pkt_line(f"{ZERO} {'1' * 40} refs/heads/b{number}".encode()) for number in range(sent)]
+    protocol = ReceivableProtocol(BytesIO(b"".join(lines) + b"0000").read, lambda _: None)
+    if sent > most:
+        with pytest.raises(PushLimitError, match=f"more than {most} refs"):
+            read_request(protocol, PushLimits(refs=most))
+    else:
+        request = read_request(protocol, PushLimits(refs=most))
+        assert request is not None
+        assert len(request.updates) == sent
 
 
 @given(

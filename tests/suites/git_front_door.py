@@ -55,8 +55,9 @@ class PushUnderGitsRules(receive_pack._Push):
     """A push whose policy is the repository's configuration and hooks, as with git-receive-pack(1)."""
 
     def run(self, protocol: ReceivableProtocol) -> str | None:
-        if most := self._config("receive.maxInputSize"):
-            self.limits = replace(self.limits, pack_bytes=int(most))
+        # 0 is for no limit.
+        if most := int(self._config("receive.maxInputSize") or 0):
+            self.limits = replace(self.limits, pack_bytes=most)
         unpack = super().run(protocol)
         done = [update for update in self.request.updates if self.results[update.ref] is None]
         if done:
