@@ -56,7 +56,8 @@ class _Watch:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        if time.monotonic() - self._reconciled > RECONCILE_SECONDS or self._releaser.standing() != self._standing:
+        everything = self._desk.overdue or time.monotonic() - self._reconciled > RECONCILE_SECONDS
+        if everything or self._releaser.standing() != self._standing:
             self._desk.reconcile()
             self._reconciled = time.monotonic()
             self._standing = self._releaser.standing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from releaser.release import Route
@@ -20,18 +21,21 @@ class Addresses:
     domain: str | None
     """Apps are `APP.DOMAIN`; without it each has a port."""
 
-    def route(self, app: App) -> Route:
-        """Return where the proxy takes an app's requests."""
+    def route(self, app: App, hosts: Sequence[str] = ()) -> Route:
+        """Return where the proxy takes an app's requests; `hosts` are the names that it has beside its own."""
         if self.domain is not None:
-            return Route(host=f"{app.handle}.{self.domain}")
+            return Route(host=f"{app.handle}.{self.domain}", also=tuple(hosts))
         return Route(port=app.port)
 
     def url(self, app: App) -> str:
         """Return the address that people open."""
         if self.domain is not None:
-            port = "" if self.http_port == 80 else f":{self.http_port}"
-            return f"http://{app.handle}.{self.domain}{port}"
+            return self.url_of_host(f"{app.handle}.{self.domain}")
         return f"http://{self._in_url}:{app.port}"
+
+    def url_of_host(self, host: str) -> str:
+        """Return the address that people open for a host name."""
+        return f"http://{host}" if self.http_port == 80 else f"http://{host}:{self.http_port}"
 
     def git_repo(self, app: App) -> str:
         """Return the address that Git pushes to."""

@@ -52,6 +52,7 @@ class Operations:
         self._queue = Queue(limit)
         # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
         self._opening = threading.Lock()
+        self._put_off: set[int] = set()
         self._made_again: set[int] = set()
         """Apps whose missing image was asked for again while the server ran."""
 
@@ -211,7 +212,7 @@ class Operations:
             everything = apps.everywhere(connection)
         for app in everything:
             try:
-                self._mend(app)
+                self.mend(app)
             except EngineUnreachableError:
                 raise
             except SlipwayError as error:
@@ -220,10 +221,21 @@ class Operations:
                     self._made_again.add(app.id)  # once is enough: a build that fails would fail each minute
                     self._make_again(app.id)
 
-    def _mend(self, app: App) -> None:
+    @property
+    def overdue(self) -> bool:
+        """Whether an app's turn to be mended came while it had an operation."""
+        return bool(self._put_off)
+
+    def mend(self, app: App) -> None:
+        """Make what runs of one app agree with its records, unless an operation is just doing so.
+
+        What was recorded during an operation is then `overdue`. Raises SlipwayError.
+        """
         with self._queue.idle(app.id) as idle:
             if not idle:
+                self._put_off.add(app.id)
                 return
+            self._put_off.discard(app.id)
             with self._store.read() as connection:
                 # Read anew: an operation may have ended since the apps were listed.
                 plan = self._pipeline.current_plan(connection, apps.by_id(connection, app.id))

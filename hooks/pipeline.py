@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -26,7 +26,7 @@ from hooks.repository import DEPLOYING, BareRepository, Branches, StaleRefError
 from hooks.request import Request
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
-from store import apps, configs, operations, releases, services
+from store import apps, configs, endpoints, operations, releases, services
 from store.apps import App
 from store.config import Config, merge
 from store.configs import ConfigVersion
@@ -66,6 +66,8 @@ class _Plan:
     """Where the deploying branches point."""
     services: Mapping[str, ServiceSettings]
     """The settings of services that it ends with."""
+    hosts: Sequence[str]
+    """Further host names of the app."""
 
 
 class Pipeline:
@@ -117,6 +119,7 @@ class Pipeline:
             current = releases.current(connection, app)
             number = releases.next_number(connection, app)
             settled = dict(services.of_app(connection, app))
+            hosts = endpoints.of_app(connection, app)
             config = before
             if request.release is not None:
                 version = releases.by_number(connection, app, request.release).config_version_id
@@ -128,7 +131,7 @@ class Pipeline:
             settled[request.service] = settled.get(request.service, NEW_SERVICE).changed(request.settings)
         log.hide([before.values, request.changes, config.values])
         branches = self.repository(app.id).branches()
-        return _Plan(operation, request, app, config, current, number, branches, settled)
+        return _Plan(operation, request, app, config, current, number, branches, settled, hosts)
 
     def _artifact(self, plan: _Plan, log: OperationLog, cancelled: threading.Event) -> Artifact | None:
         """Return what to release; None if only config changes, of an app that has no release."""
@@ -259,6 +262,7 @@ class Pipeline:
         number: int,
         operation_id: int,
         settled: Mapping[str, ServiceSettings],
+        hosts: Sequence[str],
     ) -> ReleasePlan:
         """Return what the releaser needs to know to run an artifact with a config."""
         hidden = () if _wanted(values, EXPOSE_REGISTRY_CREDENTIALS) else REGISTRY_VARIABLES
@@ -276,7 +280,7 @@ class Pipeline:
                 for name in ("RELEASE_HEALTHCHECK_TIMEOUT", "STRICT_HEALTH_CHECKS", "PORT")
                 if name in values
             },
-            route=self._addresses.route(app),
+            route=self._addresses.route(app, hosts),
             git_ref=artifact.commit,
             services=settled,
         )
@@ -288,13 +292,16 @@ class Pipeline:
             return None
         config = configs.by_id(connection, self._store.seal, app, release.config_version_id)
         settled = services.of_app(connection, app)
-        return self.plan_of(app, release.artifact, config.values, release.number, app.serving_operation_id, settled)
+        hosts = endpoints.of_app(connection, app)
+        return self.plan_of(
+            app, release.artifact, config.values, release.number, app.serving_operation_id, settled, hosts
+        )
 
     def _release(self, plan: _Plan, artifact: Artifact, log: OperationLog, cancelled: threading.Event) -> None:
         makes_release = plan.request.type not in {"restart", "scale"}
         number = plan.number if makes_release or plan.current is None else plan.current.number
         release = replace(
-            self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id, plan.services),
+            self.plan_of(plan.app, artifact, plan.config.values, number, plan.operation.id, plan.services, plan.hosts),
             force_zero_downtime=plan.request.force_zero_downtime,
         )
         hooks = ReleaseHooks(self._releaser, artifact.aptible_yml, log, cancelled)

@@ -142,8 +142,9 @@ class Proxy:
         """
         with self._lock:
             before = self.routes()
-            if any(other.route == route for other in before.values() if other.app_id != app_id):
-                raise RouteTakenError(f"another app answers at {route.host or f'port {route.port}'}; choose another")
+            if any(route.overlaps(other.route) for other in before.values() if other.app_id != app_id):
+                where = " or ".join(route.hosts) or f"port {route.port}"
+                raise RouteTakenError(f"another app answers at {where}; choose another")
             backend = before.get(app_id, Backend(app_id, route))
             after = {**before, app_id: Backend(app_id, route, backend.servers).leading_to(targets)}
             self._move(before, after, app_id)

@@ -131,7 +131,9 @@ def read(text: str) -> dict[int, Backend]:
         if line.startswith(_MARK):
             kept = json.loads(line.removeprefix(_MARK))
             servers = tuple(Server(Target(*each["target"]), each["state"]) for each in kept["servers"])
-            backends[kept["app_id"]] = Backend(kept["app_id"], Route(**kept["route"]), servers)
+            backends[kept["app_id"]] = Backend(
+                kept["app_id"], Route(**{**kept["route"], "also": tuple(kept["route"].get("also", ()))}), servers
+            )
     return backends
 
 
@@ -225,9 +227,9 @@ def _frontend(name: str, bind_host: str, port: int) -> str:
 
 def _shared_frontend(backends: Iterable[Backend], bind_host: str, port: int) -> str:
     rules = "".join(
-        f"    use_backend {backend.name} if {{ var(txn.host) -m str {backend.route.host} }}\n"
+        f"    use_backend {backend.name} if {{ var(txn.host) -m str {host} }}\n"
         for backend in backends
-        if backend.route.host is not None
+        for host in backend.route.hosts
     )
     host = "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
     nobody = f"    default_backend nobody\n\nbackend nobody\n    http-request return {_NO_APP}\n"

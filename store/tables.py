@@ -177,3 +177,11 @@ services = Table(
     Column("force_zero_downtime", Boolean, nullable=False),
     Column("simple_health_check", Boolean, nullable=False),
 )
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    # A host name leads to one app only.
+    Column("host", String(253), primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from urllib.request import Request, urlopen
 
 import docker
 import pytest
 
 from demo.person import HOST, Person
+from demo.registry import Registry
 from demo.server import Server
 from tests.releaser.conftest import until
-from tests.stories.web_app import SERVER, answer, answers, files, read, said, show
+from tests.stories.web_app import SERVER, answer, answers, create, files, read, said, show
 from tests.world.working_copy import Repo
 
 NewApp = Callable[[Person], Repo]
@@ -202,3 +205,60 @@ def test_what_is_broken_by_hand_is_mended(
     shop.commit({"version": "two"})
     assert shop.push().returncode == 0
     assert answer(url)["version"] == "two"
+
+
+def test_an_app_answers_at_further_host_names_that_nobody_else_has(
+    new_server: Callable[..., Server],
+    person: Callable[[str], Person],
+    free_port: Callable[[], int],
+    registry: Registry,
+    private_base: str,
+) -> None:
+    port = free_port()
+    server = new_server(SLIPWAY_DOMAIN="apps.example.test", SLIPWAY_HTTP=f"127.0.0.1:{port}")
+    carol, dan = person("carol"), person("dan")
+    for tenant, name in ((carol, "bakery"), (dan, "bookshop")):
+        server.add_user(tenant)
+        create(tenant, name, registry.username, registry.password.reveal())
+    bakery = Repo(carol, "bakery")
+    bakery.commit(files(private_base, "one"))
+    assert bakery.push().returncode == 0
+
+    def status(host: str) -> int:
+        try:
+            with urlopen(Request(f"http://127.0.0.1:{port}/", headers={"Host": host}), timeout=20) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert status("www.bakery.example") == 503
+    made = carol.ssh("endpoints:create", "--app", "bakery", "WWW.bakery.example")
+    assert (made.returncode, made.stdout) == (0, f"http://www.bakery.example:{port}\n"), made.stderr
+    assert status("www.bakery.example") == status("bakery.apps.example.test") == 200
+    assert [row["url"] for row in read(carol, "endpoints", "--app", "bakery")] == [
+        f"http://bakery.apps.example.test:{port}",
+        f"http://www.bakery.example:{port}",
+    ]
+    for host, why in (
+        ("www.bakery.example", "leads to an app already"),
+        ("bakery.apps.example.test", "belong to the apps that are called so"),
+        ("a b", "is not a host name"),
+        ("x }\n use_backend app-1", "is not a host name"),
+    ):
+        refused = dan.ssh("endpoints:create", "--app", "bookshop", host)
+        assert refused.returncode != 0
+        assert why in refused.stderr
+    assert dan.ssh("endpoints:remove", "--app", "bookshop", "www.bakery.example").returncode == 2
+    bakery.commit({"version": "two"})
+    assert bakery.push().returncode == 0
+    assert status("www.bakery.example") == 200, "a release keeps it"
+    assert carol.ssh("endpoints:remove", "--app", "bakery", "www.bakery.example").returncode == 0
+    # The former release may still be draining, which is part of its operation.
+    until(lambda: status("www.bakery.example") == 503, seconds=60)
+    assert status("bakery.apps.example.test") == 200
+
+
+def test_where_apps_have_ports_there_are_no_host_names(alice: Person, slipway: Server, new_app: NewApp) -> None:
+    refused = alice.ssh("endpoints:create", "--app", new_app(alice).app, "www.shop.example")
+    assert refused.returncode == 2
+    assert "SLIPWAY_DOMAIN" in refused.stderr
