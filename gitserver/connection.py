@@ -73,12 +73,6 @@ class Connection(paramiko.ServerInterface):
         if not self._closing and self.transport.is_active():
             self._log.info("connection.closing", reason=reason)
         self._closing = True
-        with self._lock:
-            sessions = list(self._sessions.values())
-        # The transport's thread may be waiting for a program to read what the client sends, and hears of nothing until
-        # the program has ended.
-        for session in sessions:
-            session.client_left()
         self.transport.close()
 
     def close_if_overdue(self, now: float) -> None:

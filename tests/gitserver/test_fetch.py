@@ -85,7 +85,7 @@ def test_rubbish_in_place_of_a_fetch(either_door: Door) -> None:
 
 
 def test_a_client_that_floods_a_program_that_does_not_read_is_got_rid_of(start_door: Callable[..., Door]) -> None:
-    door = start_door(drain_seconds=0.2)
+    door = start_door(idle_seconds=3)
     work = workspace(door, "alice", "shop")
     (work.path / "noise").write_bytes(random.Random(1).randbytes(16 << 20))
     work.commit()
@@ -101,9 +101,9 @@ def test_a_client_that_floods_a_program_that_does_not_read_is_got_rid_of(start_d
     flood = threading.Thread(target=send_for_good, args=(channel,), daemon=True)
     flood.start()
     eventually(lambda: waits_for_a_pipe(door), "nothing waits")
-    door.process.terminate()
-    assert door.process.wait(30) == 0
+    eventually(lambda: not waits_for_a_pipe(door), "it waits for good")
     client.close()
+    assert door.settled()[2] == 0
 
 
 def send_for_good(channel: paramiko.Channel) -> None:
