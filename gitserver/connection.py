@@ -46,6 +46,8 @@ class Connection(paramiko.ServerInterface):
         limits: Limits,
         place: Place,
     ) -> None:
+        self.peer = peer
+        """The client's address."""
         self._limits = limits
         self._place = place
         self._log = logger.bind(connection=secrets.token_hex(4), peer=peer)

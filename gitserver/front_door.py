@@ -6,7 +6,7 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,8 +117,9 @@ class FrontDoor:
     def _take_place(self, address: str) -> Place:
         """Take a place for a connection from `address`. Raises NoPlaceError.
 
-        Where all places of strangers are taken, the one who has been at it longest gives way: who logs in needs a part
-        of a second, and who sits there to keep others out does not get to.
+        Where all places of strangers are taken, one gives way: of the address that has most of them, this one counted,
+        the one who has been at it longest. Who logs in needs a part of a second; who sits there to keep others out does
+        not get to.
         """
         try:
             return self._places.take(address)
@@ -126,7 +127,8 @@ class FrontDoor:
             strangers = [c for c in self._connections if not c.authenticated and not c.closing]
             if not strangers:
                 raise
-            strangers[0].close("another client logs in")
+            by_address = Counter([address, *(c.peer for c in strangers)])
+            max(strangers, key=lambda stranger: by_address[stranger.peer]).close("another client logs in")
             return self._places.take_anyway(address)
 
     def _turn_away(self, sock: socket.socket, reason: str) -> None:

@@ -20,9 +20,9 @@ from tests.gitserver.wire import RawPush, new, push
 StartDoor = Callable[..., Door]
 
 
-def stranger(door: Door) -> socket.socket:
-    """Connect, and say nothing."""
-    connection = socket.create_connection(("127.0.0.1", door.port))
+def stranger(door: Door, address: str = "127.0.0.1") -> socket.socket:
+    """Connect from an address, and say nothing."""
+    connection = socket.create_connection(("127.0.0.1", door.port), source_address=(address, 0))
     assert connection.recv(256).startswith(b"SSH-2.0-")
     return connection
 
@@ -71,6 +71,15 @@ def test_strangers_who_sit_and_wait_keep_nobody_out(start_door: StartDoor) -> No
     # Who has logged in counts no more, and keeps what they have.
     assert user.open_session()
     user.close()
+
+
+def test_one_address_that_takes_the_strangers_places_pays_for_it_itself(start_door: StartDoor) -> None:
+    door = start_door(strangers=2)
+    honest = stranger(door, "127.0.0.2")
+    crowd = [stranger(door, "127.0.0.3") for _ in range(4)]
+    eventually(lambda: all(map(is_over, crowd[:3])), "the crowd's first were to give way")
+    assert not is_over(crowd[3])
+    assert not is_over(honest)
 
 
 def test_a_stranger_has_to_log_in_some_day(start_door: StartDoor) -> None:
