@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,14 @@ from demo.server import Server
 from demo.terminal import explain, run, show_command
 from store.data_folder import DataFolder
 from store.database import Store
+from store.errors import SlipwayError
 
 _LOCAL_BASE = "slipway-demo/base:local"
 """The base image's name in the engine, from its making to its push."""
+
+
+_LOG_LINES_SHOWN = 30
+"""Enough for a traceback with what led to it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,17 @@ def world() -> Iterator[World]:
         finally:
             hold_off_signals()
             explain("Cleaning up.")
+
+
+def _show_log(server: Server) -> Callable[..., None]:
+    """Return an exit callback that shows the end of the server's log when a step went wrong; the file goes away."""
+
+    def show(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, SlipwayError):
+            lines = server.log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+            print("\nThe end of the server's log:", *lines, sep="\n    ", flush=True)
+
+    return show
 
 
 def _start(stack: ExitStack) -> World:
@@ -95,6 +111,7 @@ def _serve(stack: ExitStack, folder: Path, engine: str) -> Server:
     stack.callback(server.down)
     show_command(shlex.join(["slipway", *server.serve_words()]) + " &")
     server.start()
+    stack.push(_show_log(server))
     print(server.greeting, flush=True)
     return server
 
