@@ -26,7 +26,7 @@ ATTEMPT_SECONDS = 30.0
 
 FIRST_PAUSE_SECONDS = 0.02
 LAST_PAUSE_SECONDS = 0.2
-"""Between two looks: short at first, when most apps come up or fall over, doubling to a rate that costs nothing."""
+"""Between two looks: a twentieth of the time waited so far, so that looking adds little to it and costs little."""
 
 SETTLED_SECONDS = 2.0
 """A background service that is going to fail over its config or its database does so within its first moments. The
@@ -125,7 +125,6 @@ class Nursery:
         name, begun = container.title, time.monotonic()
         self._say(f"{name}: waiting up to {policy.seconds} s for an answer to GET {policy.path} on port {port}")
         answer: int | probe.Silence = probe.Silence.REFUSED
-        pause = FIRST_PAUSE_SECONDS
         while (left := begun + policy.seconds - time.monotonic()) > 0:
             answer = probe.get(
                 container.address, port, policy.path, host, seconds=min(left, ATTEMPT_SECONDS), watch=self.watch
@@ -133,15 +132,13 @@ class Nursery:
             if policy.passed(answer):
                 self._say(f"{name}: healthy, answered {answer} after {time.monotonic() - begun:.1f} s")
                 return
-            self._cancelled.wait(pause)
-            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+            self._cancelled.wait(_pause(begun))
         raise UnhealthyError(f"{_complaint(name, port, policy, answer)}{self._last_words(container)}")
 
     def wait_healthy(self, container: Container, policy: Policy) -> None:
         """Wait until the HEALTHCHECK of a container's image says that it is well. Raises UnhealthyError."""
         name, begun = container.title, time.monotonic()
         self._say(f"{name}: waiting up to {policy.seconds} s for its HEALTHCHECK to pass")
-        pause = FIRST_PAUSE_SECONDS
         while True:
             self.watch()
             state = self._engine.state(container.id)
@@ -155,8 +152,7 @@ class Nursery:
                 raise UnhealthyError(
                     f"service '{name}' did not pass its image's HEALTHCHECK {how}{last}{self._last_words(container)}"
                 )
-            self._cancelled.wait(pause)
-            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+            self._cancelled.wait(_pause(begun))
 
     def wait_settled(self, containers: Sequence[Container], seconds: float = SETTLED_SECONDS) -> None:
         """Wait until background containers have run for so many seconds."""
@@ -164,12 +160,10 @@ class Nursery:
             return
         names = ", ".join(dict.fromkeys(container.title for container in containers))
         self._say(f"{names}: waiting {seconds:.0f} s to see that it keeps running")
-        end = time.monotonic() + seconds
-        pause = FIRST_PAUSE_SECONDS
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while time.monotonic() < begun + seconds:
             self.watch()
-            self._cancelled.wait(pause)
-            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+            self._cancelled.wait(_pause(begun))
         self.watch()
         self._say(f"{names}: running")
 
@@ -182,6 +176,11 @@ class Nursery:
         for line in lines:
             self._say(f"    {line}")
         return f"; its last line was: {next((line for line in reversed(lines) if line.strip()), '')}"
+
+
+def _pause(begun: float) -> float:
+    """Return how long to wait until the next look, for a wait that began then (time.monotonic)."""
+    return min(max(FIRST_PAUSE_SECONDS, (time.monotonic() - begun) / 20), LAST_PAUSE_SECONDS)
 
 
 def _complaint(name: str, port: int, policy: Policy, answer: int | probe.Silence) -> str:

@@ -70,10 +70,11 @@ class Rollout:
         replaced = [(service, self._start([service])) for service in background if service not in overlapping]
         for service, containers in replaced:
             self._wait_for_background(service, containers, image, policy, SETTLED_SECONDS)
+        self._nursery.watch()
+        self._move_route()
         for container in self.containers:
             self._engine.keep_running(container.id)
         self._nursery.watch()
-        self._move_route()
 
     def finish(self) -> None:
         """Drain and remove the old containers. What fails here is left for `restore`, since the release stands."""
