@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dulwich.objects import ObjectID
-from dulwich.protocol import capability_agent, capability_object_format, pkt_line
+from dulwich.protocol import capability_agent, capability_object_format
 from dulwich.refs import Ref
 
 from hooks.pre_receive import ZERO
@@ -25,6 +25,10 @@ CAPABILITIES = (
 """What a client may ask of a push (gitprotocol-capabilities(5))."""
 
 
+FLUSH = b"0000"
+"""The pkt-line that ends a list (gitprotocol-common(5))."""
+
+
 def advertisement(refs: Mapping[Ref, ObjectID]) -> bytes:
     """Return the reference discovery of a push (gitprotocol-pack(5), "Reference Discovery"), pkt-lines and flush.
 
@@ -32,4 +36,5 @@ def advertisement(refs: Mapping[Ref, ObjectID]) -> bytes:
     """
     lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO.encode() + b" capabilities^{}"]
     lines[0] += b"\0" + b" ".join(CAPABILITIES)
-    return b"".join(pkt_line(line + b"\n") for line in lines) + pkt_line(None)
+    # Each with its length, its four digits and line end included; in one expression, for there may be many thousands.
+    return b"".join([b"%04x%s\n" % (len(line) + 5, line) for line in lines]) + FLUSH

@@ -84,7 +84,8 @@ class _Transaction:
     def _prepare(self, update: RefUpdate) -> str | None:
         name = Ref(update.ref.encode())
         try:
-            if update.new != ZERO and (rival := self._rival(update)):
+            # A ref that exists keeps all such names away itself; whether it does is looked at under its lock.
+            if update.new != ZERO and update.old == ZERO and (rival := self._rival(update)):
                 return f"'{rival}' exists; a name cannot be a ref and a folder of refs at once"
             lock = self._lock(Path(os.fsdecode(self._refs.refpath(name))))
             self._locks[update.ref] = cast(_Lock, lock)

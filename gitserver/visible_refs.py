@@ -36,7 +36,8 @@ def read_refs(repository: Path) -> dict[Ref, ObjectID]:
     Loose ones are read before the packed ones: a ref that is being packed meanwhile is then in one of the two.
     """
     loose = dict(_loose(repository, "refs"))
-    refs = {Ref(name): ObjectID(oid) for oid, name in _PACKED.findall(_packed(repository))}
+    packed: list[tuple[ObjectID, Ref]] = _PACKED.findall(_packed(repository))
+    refs = {name: oid for oid, name in packed}
     for name, content in loose.items():
         if match := _OID.match(content):
             refs[name] = ObjectID(match[0])
