@@ -74,12 +74,12 @@ def run_once(
 
 def _kill(url: str, identifier: str) -> None:
     # With a client of its own, since this is not the thread that reads.
-    with Engine(url) as engine, suppress(SlipwayError):  # it may just have ended by itself
+    with suppress(SlipwayError), Engine(url) as engine:  # it may just have ended by itself
         engine.kill(identifier)
 
 
 class _Limit:
-    """Watches over a block, and calls `end` once when it is cancelled or takes too long."""
+    """Watches over a block, and calls `end` when it is cancelled or takes too long."""
 
     def __init__(self, end: Callable[[], None], cancelled: threading.Event, seconds: float | None) -> None:
         self.over = False
@@ -101,5 +101,4 @@ class _Limit:
         while not self._left.wait(SLICE_SECONDS):
             self.over = self._deadline is not None and time.monotonic() > self._deadline
             if self.over or self._cancelled.is_set():
-                self._end()
-                return
+                self._end()  # and again, until it has: the engine may just be away
