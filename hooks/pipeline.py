@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
 from sqlalchemy import Connection
 
 from builder.build import Source, build
@@ -38,9 +39,10 @@ from store.releases import Artifact, Release
 from store.secret import Secret
 from store.services import NEW_SERVICE, ServiceSettings
 
+events = structlog.get_logger()
+
 BUILD_SECONDS = 30 * 60.0
 """Time limit of a build, as in Aptible's contract; and of pulling an image that is deployed as it is."""
-
 
 EXPOSE_REGISTRY_CREDENTIALS = "SLIPWAY_EXPOSE_REGISTRY_CREDENTIALS"
 """Config that lets containers have the credentials that images are pulled with."""
@@ -311,11 +313,18 @@ class Pipeline:
         log.line(f"-----> Releasing version {number}")
         with self._releaser.rollout(release, say=log.line, cancelled=cancelled):
             self._commit(plan, artifact, number if makes_release else None)
-            log.line(f"-----> Released version {number} of {plan.app.handle}")
+            self._conclude(plan, release, hooks, log)
+
+    def _conclude(self, plan: _Plan, release: ReleasePlan, hooks: ReleaseHooks, log: OperationLog) -> None:
+        """Tell that it is done. Never raises: the release stands, and an exception here would undo its rollout."""
+        try:
+            log.line(f"-----> Released version {release.number} of {plan.app.handle}")
             hooks.after(plan.request.type, "success", release)
             log.line(self._addresses.url(plan.app), public=True)
-            # Whoever waits for the outcome need not wait for the old containers' last requests.
-            log.close()
+        except Exception:
+            events.exception("a release could not be told of", operation=plan.operation.id)
+        # Whoever waits for the outcome need not wait for the old containers' last requests.
+        log.close()
 
     def _commit(self, plan: _Plan, artifact: Artifact, number: int | None) -> None:
         """Move branches, config and release together. `number` None makes no release: the current one runs again."""
