@@ -79,6 +79,10 @@ Set per app, with `config:set` or together with a deploy. All others are the app
 registry that the Dockerfile or the deployed image refers to; containers never get them. |
 | `SLIPWAY_EXPOSE_REGISTRY_CREDENTIALS` | With `true`, containers get the credentials for pulling after all. |
 | `APTIBLE_PRIVATE_REGISTRY_HOST` | Narrows the credentials to one registry, for example `registry.example.com`. |
+| `DOCKER_AUTH_CONFIG` | Credentials for several registries, as the JSON of a Docker config: see \
+[building](building.md). Containers never get it. |
+| `ECR_AWS_ACCESS_KEY_ID`, `ECR_AWS_SECRET_ACCESS_KEY`, … | AWS keys with which a fresh token for Amazon ECR is \
+fetched for each deploy: see [building](building.md). Containers never get them. |
 | `SLIPWAY_DOCKERFILE` | Where the Dockerfile is; `Dockerfile` by default. |
 | `SLIPWAY_BUILD_CONTEXT` | The folder that is the build context; the root of the repository by default. |
 | `RELEASE_HEALTHCHECK_TIMEOUT` | Seconds in which a new container has to answer, 0 to 900; 180 by default. |

@@ -30,17 +30,17 @@ TAKES_A_WHILE = "RUN echo busy now && sleep 4"
 SLOW_START = 'import time\nprint("starting slowly", flush=True)\ntime.sleep(600)\n' + web_app.SERVER
 
 
-class BackgroundPush:
-    """A `git push` that goes on while the story does."""
+class Background:
+    """A command of somebody's that goes on while the story does."""
 
-    def __init__(self, copy: Repo, *words: str) -> None:
+    def __init__(self, person: Person, *words: str, folder: Path | None = None) -> None:
         self._process = subprocess.Popen(
-            ["git", "push", "aptible", *(words or ("master",))],
-            cwd=copy.folder,
-            env=dict(copy.person.environment),
+            words,
+            cwd=folder or person.home,
+            env=dict(person.environment),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
@@ -50,14 +50,14 @@ class BackgroundPush:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stderr
-        for line in self._process.stderr:
+        assert self._process.stdout
+        for line in self._process.stdout:
             with self._grown:
                 self._said += line
                 self._grown.notify_all()
 
     def wait_for(self, text: str) -> None:
-        """Return once the push has shown `text`."""
+        """Return once it has shown `text`."""
         with self._grown:
             assert self._grown.wait_for(lambda: text in self._said, timeout=60), self._said
 
@@ -70,6 +70,13 @@ class BackgroundPush:
         status = self._process.wait(timeout=120)
         self._reader.join()
         return status, self._said
+
+
+class BackgroundPush(Background):
+    """A `git push` in the background."""
+
+    def __init__(self, copy: Repo, *words: str) -> None:
+        super().__init__(copy.person, "git", "push", "aptible", *(words or ("master",)), folder=copy.folder)
 
 
 @pytest.fixture
@@ -228,16 +235,10 @@ def test_kill_dash_nine_during_a_build(own: tuple[Server, Repo], private_base: s
     shop.commit(files(private_base, "two", dockerfile=HANGS))
     push = BackgroundPush(shop)
     push.wait_for("remote: hanging now")
-    queued = subprocess.Popen(
-        ["ssh", "slipway", "config:set --app shop QUEUED=1"],
-        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert queued.stdout
-    while "Waiting for operation" not in queued.stdout.readline():
-        pass
+    queued = Background(carol, "ssh", "slipway", "config:set --app shop QUEUED=1")
+    queued.wait_for("Waiting for operation")
     server.kill()
-    queued.wait(timeout=60)
-    queued.stdout.close()
+    assert queued.end()[0] != 0
     assert push.end()[0] != 0
     assert answer(before["url"])["version"] == "one", "apps outlive the server"
     # As if it had been killed while it moved the branch.
@@ -266,17 +267,11 @@ def test_kill_dash_nine_during_a_release(
     containers = quiet_engine("shop")
     shop.commit(files(private_base, "two") | {"server.py": SLOW_START})
     assert shop.push("master:slow").returncode == 0
-    deploy = subprocess.Popen(
-        ["ssh", "slipway", "deploy --app shop --git-commitish slow GREETING=never"],
-        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert deploy.stdout
-    while "waiting up to" not in deploy.stdout.readline():
-        pass
+    deploy = Background(carol, "ssh", "slipway", "deploy --app shop --git-commitish slow GREETING=never")
+    deploy.wait_for("waiting up to")
     assert len(quiet_engine("shop")) == len(containers) + 1
     server.kill()
-    deploy.wait(timeout=60)
-    deploy.stdout.close()
+    assert deploy.end()[0] != 0
     server.start()
     eventually(lambda: quiet_engine("shop") == containers, "the containers of the cut-off release are still there")
     assert show(carol, "shop") == before
@@ -333,20 +328,15 @@ def test_a_deploy_that_outlives_the_drain_is_undone(
     shop.commit(files(private_base, "one", dockerfile=HANGS))
     push = BackgroundPush(shop)
     push.wait_for("remote: hanging now")
-    queued = subprocess.Popen(
-        ["ssh", "slipway", "config:set --app shop QUEUED=1"],
-        env=dict(carol.environment), cwd=carol.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert queued.stdout
-    while "Waiting for operation" not in queued.stdout.readline():
-        pass
+    queued = Background(carol, "ssh", "slipway", "config:set --app shop QUEUED=1")
+    queued.wait_for("Waiting for operation")
     assert server.stop() == 0
     status, said = push.end()
     assert status != 0
     assert "cancelled" in said
-    assert "runs when it is back" in queued.stdout.read()
-    queued.stdout.close()
-    assert queued.wait(timeout=60) != 0
+    status, said = queued.end()
+    assert status != 0
+    assert "runs when it is back" in said
     server.start()
     assert wait_until_operation(carol, "shop", "succeeded")["type"] == "configure"
     assert read(carol, "operations", "--app", "shop")[1]["status"] == "cancelled"
