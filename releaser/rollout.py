@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 
 from releaser.container import Container
-from releaser.engine import Engine
+from releaser.engine import Engine, EngineRefusedError
 from releaser.haproxy import Proxy
 from releaser.haproxy_config import Target
 from releaser.health import OVERLAPPING_SECONDS, SETTLED_SECONDS, Nursery, Policy, Say
@@ -73,7 +73,11 @@ class Rollout:
         self._nursery.watch()
         self._move_route()
         for container in self.containers:
-            self._engine.keep_running(container.id)
+            try:
+                self._engine.keep_running(container.id)
+            except EngineRefusedError:
+                self._nursery.watch()  # if it has exited in this very moment, that is what its owner has to know
+                raise
         self._nursery.watch()
 
     def finish(self) -> None:

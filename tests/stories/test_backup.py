@@ -35,9 +35,9 @@ def test_every_app_comes_back(
     server = new_server()
     carol = person("carol")
     server.add_user(carol)
-    create(carol, "shop", registry.username, registry.password.reveal())
-    create(carol, "empty")
-    shop = Repo(carol, "shop")
+    create(carol, "backed-up", registry.username, registry.password.reveal())
+    create(carol, "backed-up-empty")
+    shop = Repo(carol, "backed-up")
     commit = shop.commit(files(private_base, "backed up"))
     assert shop.push().returncode == 0
     stored = shop.commit({"version": "stored"})
@@ -48,11 +48,11 @@ def test_every_app_comes_back(
     assert archive.stat().st_mode & 0o077 == 0
     assert [path.name for path in tmp_path.glob(".*")] == []
     assert shop.push().returncode == 0, "what is deployed later is not in the backup"
-    before = show(carol, "shop")
+    before = show(carol, "backed-up")
     server.down()
     with docker.APIClient(engine) as client:
         for image in client.images():
-            if any("/shop:" in tag for tag in image["RepoTags"] or []):
+            if any("/backed-up:" in tag for tag in image["RepoTags"] or []):
                 client.remove_image(image["Id"], force=True)
 
     lost = server.data.rename(tmp_path / "lost")
@@ -63,7 +63,7 @@ def test_every_app_comes_back(
     server.start()
     eventually(lambda: answers(before["url"]), "the app does not come back")
     assert answer(before["url"])["version"] == "backed up"
-    eventually(lambda: read(carol, "operations", "--app", "shop")[0]["status"] == "succeeded", "it is not rebuilt")
+    eventually(lambda: read(carol, "operations", "--app", "backed-up")[0]["status"] == "succeeded", "it is not rebuilt")
     assert shop.remote_refs()["refs/heads/master"] == commit
     assert shop.remote_refs()["refs/heads/feature"] == stored
     assert shop.push().returncode == 0
@@ -115,7 +115,7 @@ def test_an_image_that_was_pruned_is_built_again(
     server.add_user(carol)
     create(carol, "pruned", registry.username, registry.password.reveal())
     copy = Repo(carol, "pruned")
-    copy.commit(files(private_base, "one"))
+    copy.commit(files(private_base, "pruned"))
     assert copy.push().returncode == 0
     url = show(carol, "pruned")["url"]
     server.down()
