@@ -8,11 +8,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from releaser.container import Container
-from releaser.engine import Engine, Output
+from releaser.engine import Engine, EngineRefusedError, Output
 from store.errors import SlipwayError
 
 LOOK_SECONDS = 1.0
 """How soon the containers of a next release are noticed."""
+
+
+GOING = frozenset({"removing", "dead"})
+"""States of a container that is being removed (Docker Engine API, ContainerSummary)."""
 
 
 class Sink(Protocol):
@@ -55,7 +59,12 @@ def read(
                         continue
                     # One that is read again has come up again: the engine ends an answer when a container exits.
                     since = ended.get(container.id)
-                    output = engine.log(container.id, lines=lines, follow=follow, since=since)
+                    try:
+                        output = engine.log(container.id, lines=lines, follow=follow, since=since)
+                    except EngineRefusedError:
+                        if _stands(engine, instance, app_id, container):
+                            raise
+                        continue  # the release before it is just being removed
                     readers[container.id] = _Reader(container, output, sink(container))
                 if not follow:
                     for reader in readers.values():
@@ -65,6 +74,11 @@ def read(
     finally:
         for reader in readers.values():
             reader.close()
+
+
+def _stands(engine: Engine, instance: str, app_id: int, container: Container) -> bool:
+    found = [each for each in engine.containers(instance, app_id) if each.id == container.id]
+    return any(each.state not in GOING for each in found)
 
 
 class _Reader:
