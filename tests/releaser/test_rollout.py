@@ -292,8 +292,9 @@ def test_a_taken_away_app_is_gone(house: House) -> None:
 
 
 def test_a_worker_is_well_when_its_healthcheck_says_so(house: House, build: Callable[[str], str]) -> None:
-    image = build("HEALTHCHECK --interval=200ms --retries=3 CMD test -e /tmp/well || { echo not well; exit 1; }")
-    well = "worker: sleep 1; touch /tmp/well; exec sleep 600\nclock: touch /tmp/well; exec sleep 600\n"
+    image = build("HEALTHCHECK --interval=200ms --retries=15 CMD test -e /tmp/well || { echo not well; exit 1; }")
+    # Well long before the checks that may fail are used up, however slow the machine is.
+    well = "worker: sleep 0.3; touch /tmp/well; exec sleep 600\nclock: touch /tmp/well; exec sleep 600\n"
     house.deploy(image=image, procfile=well)
     assert any("worker: healthy, its HEALTHCHECK passed" in line for line in house.said)
     with pytest.raises(UnhealthyError, match=r"service 'worker' did not pass its image's HEALTHCHECK .*not well"):
