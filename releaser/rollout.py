@@ -12,6 +12,7 @@ operation that made it, and the records say which operation is the current one.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 
 import structlog
@@ -76,7 +77,10 @@ class Rollout:
             try:
                 self._engine.keep_running(container.id)
             except EngineRefusedError:
-                self._nursery.watch()  # if it has exited in this very moment, that is what its owner has to know
+                # If it has exited in this very moment, that is what its owner has to know, once the engine tells.
+                for _ in range(50):
+                    self._nursery.watch()
+                    time.sleep(0.02)
                 raise
         self._nursery.watch()
 

@@ -95,7 +95,7 @@ def test_containers_of_different_apps_do_not_reach_each_other(
         networks = client.inspect_container(container)["NetworkSettings"]["Networks"]
         address = ipaddress.ip_address(next(iter(networks.values()))["IPAddress"])
     attack = (
-        "import socket, sys\ns = socket.socket(); s.settimeout(2)\n"
+        "import socket, sys\ns = socket.socket(); s.settimeout(0.5)\n"
         f"sys.exit('REACHED' if s.connect_ex(('{address}', 8080)) == 0 else 'no way')\n"
     )
     probe.commit({"Dockerfile": f"FROM {private_base}\nCOPY . .\nCMD python3 attack.py\n", "attack.py": attack})
