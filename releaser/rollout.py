@@ -21,11 +21,14 @@ from releaser.container import Container
 from releaser.engine import Engine, EngineRefusedError
 from releaser.haproxy import Proxy
 from releaser.haproxy_config import Target
-from releaser.health import OVERLAPPING_SECONDS, SETTLED_SECONDS, Nursery, Policy, Say
+from releaser.health import FIRST_PAUSE_SECONDS, OVERLAPPING_SECONDS, SETTLED_SECONDS, Nursery, Policy, Say
 from releaser.release import Release, Route
 from releaser.services import Image, Service, services
 
 _log = structlog.get_logger()
+
+EXIT_SECONDS = 1.0
+"""How long the engine may take to tell that a container has exited, once it refuses to change that container."""
 
 
 class Rollout:
@@ -74,15 +77,19 @@ class Rollout:
         self._nursery.watch()
         self._move_route()
         for container in self.containers:
-            try:
-                self._engine.keep_running(container.id)
-            except EngineRefusedError:
-                # If it has exited in this very moment, that is what its owner has to know, once the engine tells.
-                for _ in range(50):
-                    self._nursery.watch()
-                    time.sleep(0.02)
-                raise
+            self._keep_running(container)
         self._nursery.watch()
+
+    def _keep_running(self, container: Container) -> None:
+        try:
+            self._engine.keep_running(container.id)
+        except EngineRefusedError:
+            # It may be exiting in this very moment; then its owner has to know just that, as soon as the engine does.
+            end = time.monotonic() + EXIT_SECONDS
+            while time.monotonic() < end:
+                self._nursery.watch()
+                time.sleep(FIRST_PAUSE_SECONDS)
+            raise
 
     def finish(self) -> None:
         """Drain and remove the old containers. What fails here is left for `restore`, since the release stands."""
