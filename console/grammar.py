@@ -14,12 +14,13 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy import Connection
 
-from console import commands
+from console import access, commands
 from console.live import Live
 from hooks.addresses import Addresses
 from hooks.operations import Operations
@@ -30,6 +31,7 @@ from store.apps import App
 from store.database import Store
 from store.errors import SlipwayError
 from store.operations import LOCAL_USER, NoSuchOperationError, Operation
+from store.roles import Role
 from store.secret import SHOWN
 from store.users import User
 
@@ -63,6 +65,8 @@ class Call:
     room: Room
     user: User
     stdin: str | None = None
+    need: Role = Role.ADMIN
+    """The least role that the command takes on what it is about."""
     printed: list[str] = field(default_factory=list)
 
     @property
@@ -97,14 +101,25 @@ class Call:
             self.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
     def app(self, connection: Connection, handle: str, environment: str | None) -> App:
-        """Return an app that the user may reach; raises NoSuchAppError."""
-        return apps.reachable(connection, self.user, handle, environment)
+        """Return an app on which the user has the role that this command takes (`console.access`).
+
+        Raises NoSuchAppError, RoleTooLowError.
+        """
+        return apps.reachable(connection, self.user, handle, environment, need=self.need)
 
     def operation(self, number: int) -> Operation:
-        """Return an operation of an app that the user may reach; raises NoSuchOperationError for any other."""
+        """Return an operation of an app on which the user has the role that this command takes.
+
+        Raises NoSuchOperationError for any other, RoleTooLowError.
+        """
         with self.room.store.read() as connection:
-            operation = operations.by_id(connection, number)
-            if all(app.id != operation.app_id for app in apps.of_user(connection, self.user)):
+            try:
+                operation = operations.by_id(connection, number)
+            except NoSuchOperationError:
+                # Asked all the same, so that the time tells nothing.
+                apps.reachable_by_id(connection, self.user, 0, need=self.need)
+                raise
+            if apps.reachable_by_id(connection, self.user, operation.app_id, need=self.need) is None:
                 raise NoSuchOperationError(number)
         return operation
 
@@ -165,12 +180,20 @@ _Function = TypeVar("_Function", bound=Callable[..., Operation | Live | None])
 def command(name: str, *, options_first: bool = False) -> Callable[[_Function], click.Command]:
     """Return a decorator that makes a function the command `name`; its docstring is the command's help.
 
+    Who may use it is told in `console.access`.
+
     With `options_first`, what follows the first word that is no option is left alone: it is another program's words.
     """
     settings = {"allow_interspersed_args": not options_first}
 
     def decorate(function: _Function) -> click.Command:
-        return grammar.command(name, context_settings=settings)(click.pass_obj(function))
+        @wraps(function)
+        def allowed(call: Call, **words: Any) -> Operation | Live | None:
+            access.check(call.user, name)
+            call.need = access.needed(name)
+            return function(call, **words)
+
+        return grammar.command(name, context_settings=settings)(click.pass_obj(allowed))
 
     return decorate
 
@@ -181,6 +204,14 @@ def of_app(function: _Function) -> _Function:
         "--environment", "--env", metavar="ENVIRONMENT", help="The environment that the app is in."
     )(function)
     return click.option("--app", "handle", required=True, metavar="APP", help="The app.")(function)
+
+
+def on_app_or_environment(function: _Function) -> _Function:
+    """Give a command the options that name one app, or else a whole environment: `handle` and `environment`."""
+    function = click.option(
+        "--environment", "--env", metavar="ENVIRONMENT", help="Every app of this environment, now and later."
+    )(function)
+    return click.option("--app", "handle", metavar="APP", help="This app only.")(function)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -21,7 +21,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from console import live
+from console import access, live
 from console.grammar import LOCAL, Call, Room, run
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
@@ -31,6 +31,7 @@ from store import apps, operations, users
 from store.apps import App
 from store.errors import RefusedError, SlipwayError
 from store.operations import Operation
+from store.roles import Role
 from store.secret import Secret
 from store.users import User
 
@@ -73,7 +74,8 @@ class Interface:
     def _repository(self, body: dict[str, Any]) -> dict[str, Any]:
         path = body["path"].removeprefix("/").removesuffix("/").removesuffix(".git")
         environment, slash, handle = path.rpartition("/")
-        app = self._app(self._user(body), handle, environment if slash else None, named=body["path"])
+        need = access.needed(body["service"])
+        app = self._app(self._user(body), handle, environment if slash else None, need, named=body["path"])
         return {
             "app": app.handle,
             "path": str(self._room.pipeline.repository(app.id).path),
@@ -89,10 +91,10 @@ class Interface:
             raise RefusedError("your access was removed")
         return user
 
-    def _app(self, user: User, handle: str, environment: str | None, named: str) -> App:
+    def _app(self, user: User, handle: str, environment: str | None, need: Role, named: str) -> App:
         with self._room.store.read() as connection:
             try:
-                return apps.reachable(connection, user, handle, environment)
+                return apps.reachable(connection, user, handle, environment, need=need)
             except apps.NoSuchAppError:
                 raise apps.NoSuchAppError(named) from None
 
@@ -127,7 +129,7 @@ class Interface:
 
         def open_operation() -> Operation:
             user = self._user(body)
-            app = self._app(user, body["app"], None, named=body["app"])
+            app = self._app(user, body["app"], None, access.needed("git-receive-pack"), named=body["app"])
             commit = self._room.pipeline.repository(app.id).resolve(body["new"])
             update = RefUpdate(body["ref"], body["old"], body["new"])
             wanted = push_options.parse([Secret(option) for option in body["options"]])

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from console import access
 from console.grammar import load
 from console.program import program
 from console.settings import LIMITS, SETTINGS, Setting
+from store.roles import Role
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -91,11 +93,34 @@ fetched for each deploy: see [building](building.md). Containers never get them.
 """
 
 
+TABLE_BEGINS = "<!-- written by console.reference -->"
+TABLE_ENDS = "<!-- until here -->"
+
+
 def commands_page() -> str:
     """Return docs/commands.md."""
     user = "\n".join(line for name, command in sorted(load().commands.items()) for line in _section(name, command))
     own = "\n".join(line for name, command in program.commands.items() for line in _section(f"slipway {name}", command))
     return f"{COMMANDS}{user}\n{ADMINISTRATION}{own}"
+
+
+def access_page() -> str:
+    """Return docs/access.md: the page as it stands, with its table of roles written anew."""
+    before, rest = (DOCS / "access.md").read_text().split(TABLE_BEGINS)
+    return before + TABLE_BEGINS + _roles() + TABLE_ENDS + rest.split(TABLE_ENDS)[1]
+
+
+def _roles() -> str:
+    rows = ["\n\n| needed | for |\n|---|---|\n"]
+    for role in Role:
+        rows.append(f"| role `{role}` | {_names(name for name, need in access.ON_APPS.items() if need is role)} |\n")
+    rows.append(f"| nothing but an account | {_names(access.ANYBODY)} |\n")
+    rows.append(f"| to be an administrator of the server | {_names(access.ADMINISTRATORS)} |\n\n")
+    return "".join(rows)
+
+
+def _names(actions: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(actions))
 
 
 def settings_page() -> str:
@@ -143,3 +168,4 @@ def _escaped(text: str) -> str:
 if __name__ == "__main__":
     (DOCS / "commands.md").write_text(commands_page())
     (DOCS / "settings.md").write_text(settings_page())
+    (DOCS / "access.md").write_text(access_page())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
-from store import users
-from store.errors import RefusedError, SlipwayError
+from store import access
+from store.errors import RefusedError, SlipwayError, UsageError
 from store.handles import check_handle
-from store.tables import apps, environments
+from store.roles import Role, RoleTooLowError
+from store.tables import app_roles, apps, environments, memberships
 from store.users import User
 
 
@@ -47,20 +49,14 @@ def create(
     ports: Iterable[int] | None,
     usable: Callable[[int], bool],
 ) -> App:
-    """Make an app in one of the user's environments, the user's own by default.
+    """Make an app in an environment in which the user has the role admin, the user's own by default.
 
     `ports` are the candidates for a port of its own, None where apps answer by host name; `usable` says whether another
-    program holds a port. Raises AppError if the name is taken or no port is left, NoSuchAppError's like for an
-    environment that the user is no member of.
+    program holds a port. Raises AppError if the name is taken or no port is left, NoSuchEnvironmentError for an
+    environment in which the user has no role, RoleTooLowError.
     """
     check_handle(handle, "an app's name")
-    mine = users.environments_of(connection, user)
-    environment_id = user.environment_id
-    if environment is not None:
-        named = [key for key, value in mine.items() if value == environment]
-        if not named:
-            raise RefusedError(f"there is no environment {environment[:80]!r} that you may use")
-        environment_id = named[0]
+    place = access.environment(connection, user, environment or _own_environment(connection, user), Role.ADMIN)
     if connection.execute(select(apps.c.id).where(apps.c.handle == handle)).first():
         raise AppError(f"the name {handle} is taken; choose another one")
     port = None
@@ -69,19 +65,29 @@ def create(
         port = next((port for port in ports if port not in taken and usable(port)), None)
         if port is None:
             raise AppError("no port is left for one more app; widen SLIPWAY_PORTS, or set SLIPWAY_DOMAIN")
-    connection.execute(apps.insert().values(handle=handle, environment_id=environment_id, port=port))
+    connection.execute(apps.insert().values(handle=handle, environment_id=place.id, port=port))
     return by_handle(connection, handle)
 
 
-def _all() -> Select[tuple[object, ...]]:
+def _own_environment(connection: Connection, user: User) -> str:
+    """Return where a user's apps go by default. The administrator at the machine has none of their own."""
+    question = select(environments.c.handle).where(environments.c.id == user.environment_id)
+    own: str | None = connection.execute(question).scalar()
+    if own is None:
+        raise UsageError("say which environment the app belongs to, with --environment ENVIRONMENT")
+    return own
+
+
+def _all() -> Select[tuple[Any, ...]]:
     return select(apps, environments.c.handle.label("environment")).join(environments)
 
 
-def _apps(connection: Connection, question: Select[tuple[object, ...]]) -> list[App]:
-    return [
-        App(row.id, row.handle, row.environment, row.port, row.serving_operation_id, row.created_at)
-        for row in connection.execute(question)
-    ]
+def _app(row: Row[Any]) -> App:
+    return App(row.id, row.handle, row.environment, row.port, row.serving_operation_id, row.created_at)
+
+
+def _apps(connection: Connection, question: Select[tuple[Any, ...]]) -> list[App]:
+    return [_app(row) for row in connection.execute(question)]
 
 
 def by_handle(connection: Connection, handle: str) -> App:
@@ -97,23 +103,60 @@ def by_id(connection: Connection, app_id: int) -> App:
     return _apps(connection, _all().where(apps.c.id == app_id))[0]
 
 
-def reachable(connection: Connection, user: User, handle: str, environment: str | None = None) -> App:
-    """Return the app called `handle` if it exists, lies in `environment` (where given), and the user may reach it.
+def reachable(
+    connection: Connection, user: User, handle: str, environment: str | None = None, *, need: Role = Role.READ
+) -> App:
+    """Return the app called `handle`, if it lies in `environment` (where given) and the user has the role `need` on it.
 
-    Raises NoSuchAppError in every other case.
+    Raises NoSuchAppError if there is none or the user has no role on it at all, RoleTooLowError if a lower one.
     """
-    found = [
-        app for app in of_user(connection, user) if app.handle == handle and environment in (None, app.environment)
-    ]
-    if not found:
-        raise NoSuchAppError(handle)
-    return found[0]
+    for app, role in _with_roles(connection, user, apps.c.handle == handle):
+        if environment in (None, app.environment):
+            return _allowed(user, app, role, need)
+    raise NoSuchAppError(handle)
 
 
-def of_user(connection: Connection, user: User) -> list[App]:
-    """Return every app that a user may reach, by name."""
-    mine = users.environments_of(connection, user)
-    return _apps(connection, _all().where(apps.c.environment_id.in_(mine)).order_by(apps.c.handle))
+def reachable_by_id(connection: Connection, user: User, app_id: int, *, need: Role = Role.READ) -> App | None:
+    """Return an app by its record, None if there is none or the user has no role on it. Raises RoleTooLowError."""
+    for app, role in _with_roles(connection, user, apps.c.id == app_id):
+        return _allowed(user, app, role, need)
+    return None
+
+
+def of_user(connection: Connection, user: User, *, least: Role = Role.READ) -> list[App]:
+    """Return every app on which a user has a role, at least `least`, by name."""
+    return [app for app, role in _with_roles(connection, user) if role >= least]
+
+
+def _allowed(user: User, app: App, role: Role, need: Role) -> App:
+    if role < need:
+        raise RoleTooLowError(user.name, f"app {app.handle}", role, need)
+    return app
+
+
+def _with_roles(connection: Connection, user: User, *which: ColumnElement[bool]) -> Iterator[tuple[App, Role]]:
+    """Yield apps and the user's roles on them, by name.
+
+    One question, the same whether an app is not there or somebody else's, so that its time tells nothing.
+    """
+    mine = (memberships.c.environment_id == apps.c.environment_id) & (memberships.c.user_id == user.id)
+    own = (app_roles.c.app_id == apps.c.id) & (app_roles.c.user_id == user.id)
+    question = (
+        select(
+            apps,
+            environments.c.handle.label("environment"),
+            memberships.c.role.label("in_environment"),
+            app_roles.c.role.label("on_app"),
+        )
+        .select_from(apps.join(environments).outerjoin(memberships, mine).outerjoin(app_roles, own))
+        .where(*which)
+        .order_by(apps.c.handle)
+    )
+    if not user.admin:
+        question = question.where(memberships.c.role.is_not(None) | app_roles.c.role.is_not(None))
+    for row in connection.execute(question):
+        held = [Role.named(name) for name in (row.in_environment, row.on_app) if name is not None]
+        yield _app(row), Role.ADMIN if user.admin else max(held)
 
 
 def everywhere(connection: Connection) -> list[App]:

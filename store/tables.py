@@ -94,6 +94,8 @@ memberships = Table(
     metadata,
     Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("environment_id", ForeignKey("environments.id"), primary_key=True),
+    # The name of a `store.roles.Role`, on every app of the environment.
+    Column("role", String(8), nullable=False),
 )
 
 apps = Table(
@@ -108,6 +110,14 @@ apps = Table(
     Column("serving_operation_id", Integer),
     Column("created_at", Moment, nullable=False, default=now),
     sqlite_autoincrement=True,  # a repository is called by its app's id, so none may be used again
+)
+
+app_roles = Table(
+    "app_roles",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("role", String(8), nullable=False),
 )
 
 config_versions = Table(

@@ -1,4 +1,4 @@
-"""Users, their keys, and the environments they are members of."""
+"""Users and their keys."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, select
-from sqlalchemy.dialects.sqlite import insert
 
+from store import environments
 from store.errors import SlipwayError, UsageError
 from store.handles import check_handle
-from store.tables import environments, keys, memberships, users
+from store.roles import Role
+from store.tables import keys, memberships, users
 
 KEY_TYPES = (
     "ssh-ed25519",
@@ -107,28 +108,24 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def add(connection: Connection, name: str, *, admin: bool = False, environment_handles: Iterable[str] = ()) -> User:
-    """Make a user, a member of the named environments; of one of the user's own name where none is named.
+    """Make a user with the role admin in the named environments; in one of the user's own name where none is named.
 
     The first one is where the user's apps go. Environments that do not exist are made. Raises UserError if the name is
     taken.
     """
     check_handle(name, "a user's name")
-    handles = [check_handle(handle, "an environment's name") for handle in environment_handles] or [name]
+    handles = list(environment_handles) or [name]
     if connection.execute(select(users.c.id).where(users.c.name == name)).first():
         raise UserError(f"there is a user {name} already; choose another name, or add a key with keys:add")
-    ids = [environment(connection, handle) for handle in handles]
+    ids = [environments.make(connection, handle) for handle in handles]
     user_id = connection.execute(
         users.insert().values(name=name, admin=admin, environment_id=ids[0]).returning(users.c.id)
     ).scalar_one()
     for environment_id in dict.fromkeys(ids):
-        connection.execute(memberships.insert().values(user_id=user_id, environment_id=environment_id))
+        connection.execute(
+            memberships.insert().values(user_id=user_id, environment_id=environment_id, role=str(Role.ADMIN))
+        )
     return User(user_id, name, admin, ids[0])
-
-
-def environment(connection: Connection, handle: str) -> int:
-    """Return an environment's id, making the environment if there is none."""
-    connection.execute(insert(environments).values(handle=handle).on_conflict_do_nothing())
-    return int(connection.execute(select(environments.c.id).where(environments.c.handle == handle)).scalar_one())
 
 
 def add_key(connection: Connection, user: User, key: PublicKey) -> None:
@@ -182,14 +179,6 @@ def keys_of(connection: Connection, user: User | None = None) -> list[Key]:
         Key(row.id, row.name, row.key, row.fingerprint, row.comment, row.created_at)
         for row in connection.execute(question)
     ]
-
-
-def environments_of(connection: Connection, user: User) -> dict[int, str]:
-    """Return the environments that a user may reach, handles by id: for an administrator all."""
-    question = select(environments.c.id, environments.c.handle)
-    if not user.admin:
-        question = question.join(memberships).where(memberships.c.user_id == user.id)
-    return {row.id: row.handle for row in connection.execute(question)}
 
 
 def _user(row: Row[tuple[object, ...]] | None) -> User | None:

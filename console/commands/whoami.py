@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.grammar import Call, command, json_option
-from store import users
+from store import access
 
 
 @command("whoami")
@@ -11,7 +11,7 @@ from store import users
 def whoami(call: Call, as_json: bool) -> None:
     """Tell who you are here, and which environments you may use."""
     with call.room.store.read() as connection:
-        environments = sorted(users.environments_of(connection, call.user).values())
+        environments = [each.handle for each in access.environments_of(connection, call.user)]
     if as_json:
         call.print_json({"name": call.user.name, "admin": call.user.admin, "environments": environments})
     else:

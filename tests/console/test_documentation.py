@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from console import reference
+from console import access, reference
 from console.grammar import load
 from console.program import program
 from console.settings import LIMITS, SETTINGS
@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("page", "written"), [("commands.md", reference.commands_page()), ("settings.md", reference.settings_page())]
+    ("page", "written"),
+    [
+        ("commands.md", reference.commands_page()),
+        ("settings.md", reference.settings_page()),
+        ("access.md", reference.access_page()),
+    ],
 )
 def test_the_reference_is_what_the_program_does(page: str, written: str) -> None:
     assert (ROOT / "docs" / page).read_text() == written, "write it again with: python -m console.reference"
@@ -28,6 +33,13 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 assert getattr(parameter, "help", None), f"{name} {parameter.opts}"
+
+
+def test_it_is_settled_for_every_command_who_may_use_it() -> None:
+    settled = [*access.ON_APPS, *access.ANYBODY, *access.ADMINISTRATORS]
+    assert len(settled) == len(set(settled)), "in one table each"
+    missing = set(load().commands) - set(settled)
+    assert not missing, "say in console/access.py who may use them"
 
 
 def test_every_config_variable_that_the_code_knows_is_documented() -> None:

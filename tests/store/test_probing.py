@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def test_no_access_and_no_such_app_are_the_same_work(store: Store) -> None:
         done = [work(refused(*words)) for words in asked]
         assert done[0]
         assert all(statements == done[0] for statements in done)
+
+
+def test_an_operation_of_a_foreign_app_is_the_same_work_as_one_of_none(store: Store) -> None:
+    with store.read() as connection:
+        bob = users.by_name(connection, "bob")
+        foreign = apps.by_handle(connection, "shop").id
+        done = [work(partial(apps.reachable_by_id, connection, bob, number)) for number in (foreign, 99)]
+    assert done[0] == done[1] != []
 
 
 def test_a_key_that_nobody_has_is_the_same_work(store: Store) -> None:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import apps, users
+from store import access, apps, users
+from store.apps import NoSuchAppError
 from store.data_folder import DataFolder
 from store.database import Store
 from store.errors import RefusedError, UsageError
 from store.handles import check_handle
+from store.roles import Role, RoleTooLowError
 from store.users import PublicKey
 
 
@@ -83,3 +85,33 @@ def test_tenants_reach_their_own_apps_and_get_one_refusal_for_all_others(tmp_pat
         assert len(set(refusals)) == 1
         with pytest.raises(RefusedError):
             apps.create(connection, bob, "cart", environment="alice", ports=None, usable=lambda _: True)
+
+
+def test_of_two_roles_the_higher_one_counts_and_too_low_a_one_is_told(tmp_path: Path) -> None:
+    store = Store.create(DataFolder(tmp_path / "data"))
+    with store.write() as connection:
+        alice, bob = users.add(connection, "alice"), users.add(connection, "bob")
+        shop = apps.create(connection, alice, "shop", environment=None, ports=None, usable=lambda _: True)
+        cart = apps.create(connection, alice, "cart", environment=None, ports=None, usable=lambda _: True)
+        access.grant_app(connection, bob, shop.id, Role.DEPLOY)
+        assert [app.handle for app in apps.of_user(connection, bob)] == ["shop"]
+        access.grant_environment(connection, bob, alice.environment_id, Role.READ)
+        assert [app.handle for app in apps.of_user(connection, bob)] == ["cart", "shop"]
+        assert apps.reachable(connection, bob, "shop", need=Role.DEPLOY) == shop
+        with pytest.raises(RoleTooLowError, match=r"role admin on the app shop, and yours is deploy.*--app shop"):
+            apps.reachable(connection, bob, "shop", need=Role.ADMIN)
+        with pytest.raises(RoleTooLowError, match="yours is read"):
+            apps.reachable_by_id(connection, bob, cart.id, need=Role.DEPLOY)
+        with pytest.raises(RoleTooLowError, match="--environment alice"):
+            apps.create(connection, bob, "more", environment="alice", ports=None, usable=lambda _: True)
+        access.grant_app(connection, bob, shop.id, Role.READ)
+        with pytest.raises(RoleTooLowError):
+            apps.reachable(connection, bob, "shop", need=Role.DEPLOY)
+        access.revoke_environment(connection, bob, alice.environment_id)
+        assert [app.handle for app in apps.of_user(connection, bob)] == ["shop"]
+        access.revoke_app(connection, bob, shop.id)
+        with pytest.raises(NoSuchAppError):
+            apps.reachable(connection, bob, "shop")
+        with pytest.raises(access.NoSuchGrantError):
+            access.revoke_app(connection, bob, shop.id)
+        assert [(grant.user, grant.app) for grant in access.grants(connection)] == [("alice", None), ("bob", None)]
