@@ -18,6 +18,7 @@ from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue
 from hooks.request import Request
+from hooks.steps import Steps
 from releaser.engine import EngineUnreachableError, ImageMissingError
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
@@ -67,10 +68,13 @@ class Operations:
             with self._store.write() as connection:
                 operation = operations.add(connection, self._store.seal, app, user_id, request.type, request.dump())
             try:
+                step = Steps(operation)
                 if request.commit:
-                    self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
-                operation_log = self.logs.open(operation.id)
-                self._introduce(operation, request, operation_log)
+                    with step("hold"):
+                        self._pipeline.repository(app.id).hold("operations", operation.id, request.commit)
+                with step("introduce"):
+                    operation_log = self.logs.open(operation.id)
+                    self._introduce(operation, request, operation_log)
                 self._enqueue(operation, operation_log, request.push.ref if request.push else None)
             except Exception:
                 with self._store.write() as connection:
@@ -108,12 +112,13 @@ class Operations:
 
     def _run(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event) -> None:
         events = log.bind(operation=operation.id, app=operation.app, type=operation.type)
+        step = Steps(operation)
         status: Status = "failed"
         try:
-            with self._store.write() as connection:
+            with step("begin"), self._store.write() as connection:
                 operations.start(connection, operation)
             events.info("operation started", user=operation.user)
-            self._pipeline.run(operation, operation_log, cancelled)
+            self._pipeline.run(operation, operation_log, cancelled, step)
             events.info("operation succeeded")
         except CancelledError:
             status, error = "cancelled", f"operation {operation.id} was cancelled; nothing was changed"
@@ -134,13 +139,14 @@ class Operations:
         else:
             events.info("operation ended", status=status, error=error)
             operation_log.line(f"Error: {error}")
-            with self._store.write() as connection:
+            with step("record_failure"), self._store.write() as connection:
                 operations.finish(connection, operation, status, error)
         self._end(operation)
 
     def _end(self, operation: Operation) -> None:
         self.logs.close(operation.id)
-        self._pipeline.repository(operation.app_id).let_go("operations", operation.id)
+        with Steps(operation)("let_go"):
+            self._pipeline.repository(operation.app_id).let_go("operations", operation.id)
 
     def cancel(self, operation: Operation) -> None:
         """End an operation that waits, or ask one that runs to stop; it then ends as cancelled, or just succeeded.
@@ -156,7 +162,7 @@ class Operations:
         """End an operation that has been taken out of the queue."""
         if operation_log := self.logs.live(operation.id):
             operation_log.line(f"Error: {error}")
-        with self._store.write() as connection:
+        with Steps(operation)("record_failure"), self._store.write() as connection:
             operations.finish(connection, operation, "cancelled", error)
         self._end(operation)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from releaser.container import Container
 from releaser.engine import Engine
@@ -14,7 +14,7 @@ from releaser.logs import Sink, read
 from releaser.one_off import Write, run_once
 from releaser.release import Release
 from releaser.restore import mend, restore
-from releaser.rollout import Rollout
+from releaser.rollout import Rollout, Step
 from releaser.services import services, words
 from store.errors import SlipwayError
 from store.services import NEW_SERVICE
@@ -32,17 +32,20 @@ class Releaser:
         self._proxy = proxy
 
     @contextmanager
-    def rollout(self, release: Release, *, say: Say, cancelled: threading.Event) -> Iterator[Rollout]:
+    def rollout(
+        self, release: Release, *, say: Say, cancelled: threading.Event, step: Step = nullcontext
+    ) -> Iterator[Rollout]:
         """Bring a release up around the caller's commit.
 
         On entry its containers are up and healthy, and the route leads to them; the former ones still run. A normal
         end drains and removes the former ones. An exception, from the body too, brings everything back as it was.
-        Raises SlipwayError: what is wrong with the release, or that it was cancelled.
+        Each step is taken inside of what `step` makes for its name. Raises SlipwayError: what is wrong with the
+        release, or that it was cancelled.
         """
         if release.instance != self._instance:
             raise ValueError(f"a release of {release.instance} is none of {self._instance}")
         with Engine(self._engine) as engine:
-            rollout = Rollout(engine, self._proxy, release, say=say, cancelled=cancelled)
+            rollout = Rollout(engine, self._proxy, release, say=say, cancelled=cancelled, step=step)
             try:
                 rollout.advance()
                 yield rollout

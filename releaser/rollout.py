@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
@@ -30,11 +31,23 @@ _log = structlog.get_logger()
 EXIT_SECONDS = 1.0
 """How long the engine may take to tell that a container has exited, once it refuses to change that container."""
 
+Step = Callable[[str], AbstractContextManager[object]]
+"""Makes what is put around a step of that name. Between two steps nothing changes on the engine or the proxy."""
+
 
 class Rollout:
     """The rollout of one release. Its attributes tell the caller what became of it."""
 
-    def __init__(self, engine: Engine, proxy: Proxy, release: Release, *, say: Say, cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        proxy: Proxy,
+        release: Release,
+        *,
+        say: Say,
+        cancelled: threading.Event,
+        step: Step = nullcontext,
+    ) -> None:
         self.release = release
         self.routed: Service | None = None
         """The service that is reached over HTTP, None where the release has no such service."""
@@ -43,6 +56,7 @@ class Rollout:
         self._engine = engine
         self._proxy = proxy
         self._say = say
+        self._step = step
         self._nursery = Nursery(engine, say=say, cancelled=cancelled)
         self._old: list[Container] = []
         self._stopped: list[Container] = []
@@ -65,20 +79,28 @@ class Rollout:
             if self.release.force_zero_downtime or service.settings.force_zero_downtime
         ]
         self._nursery.stop_if_cancelled()
-        self._take_stock()
-        self._start([service for service in wanted if service.port is not None])
-        self._wait_for_routed(policy)
+        with self._step("take_stock"):
+            self._take_stock()
+        with self._step("start"):
+            self._start([service for service in wanted if service.port is not None])
+        with self._step("health"):
+            self._wait_for_routed(policy)
         for service in overlapping:
-            self._wait_for_background(service, self._start([service]), image, policy, OVERLAPPING_SECONDS)
-        self._stop_background({service.name for service in overlapping})
-        replaced = [(service, self._start([service])) for service in background if service not in overlapping]
-        for service, containers in replaced:
-            self._wait_for_background(service, containers, image, policy, SETTLED_SECONDS)
+            with self._step("start_overlapping"):
+                self._wait_for_background(service, self._start([service]), image, policy, OVERLAPPING_SECONDS)
+        with self._step("stop_background"):
+            self._stop_background({service.name for service in overlapping})
+        with self._step("start_background"):
+            replaced = [(service, self._start([service])) for service in background if service not in overlapping]
+            for service, containers in replaced:
+                self._wait_for_background(service, containers, image, policy, SETTLED_SECONDS)
         self._nursery.watch()
-        self._move_route()
-        for container in self.containers:
-            self._keep_running(container)
-        self._nursery.watch()
+        with self._step("route"):
+            self._move_route()
+        with self._step("keep_running"):
+            for container in self.containers:
+                self._keep_running(container)
+            self._nursery.watch()
 
     def _keep_running(self, container: Container) -> None:
         try:
@@ -93,24 +115,29 @@ class Rollout:
 
     def finish(self) -> None:
         """Drain and remove the old containers. What fails here is left for `restore`, since the release stands."""
-        self._attempt("drain", self._proxy.drain, self.release.app_id)
-        for container in self._old:
-            self._attempt("stop", self._engine.stop, container.id)
-            self._attempt("remove", self._engine.remove, container.id)
+        with self._step("drain"):
+            self._attempt("drain", self._proxy.drain, self.release.app_id)
+        with self._step("remove_former"):
+            for container in self._old:
+                self._attempt("stop", self._engine.stop, container.id)
+                self._attempt("remove", self._engine.remove, container.id)
 
     def undo(self) -> None:
         """Bring back what was before. What fails here is left for `restore`."""
         if self._moved:
-            self._attempt("route", self._move_back)
-        for container in self.containers:
-            if container.port is None:
+            with self._step("undo_route"):
+                self._attempt("route", self._move_back)
+        with self._step("undo_background"):
+            for container in self.containers:
+                if container.port is None:
+                    self._attempt("remove", self._engine.remove, container.id)
+            for container in self._stopped:
+                self._attempt("start", self._engine.start, container.id)
+        with self._step("undo_start"):
+            if self._moved:
+                self._attempt("drain", self._proxy.drain, self.release.app_id)
+            for container in self.containers:
                 self._attempt("remove", self._engine.remove, container.id)
-        for container in self._stopped:
-            self._attempt("start", self._engine.start, container.id)
-        if self._moved:
-            self._attempt("drain", self._proxy.drain, self.release.app_id)
-        for container in self.containers:
-            self._attempt("remove", self._engine.remove, container.id)
 
     def _take_stock(self) -> None:
         for container in self._engine.containers(self.release.instance, self.release.app_id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.grammar import Call, command, json_option, of_app
-from hooks.pipeline import NothingToReleaseError
+from hooks.artifacts import NothingToReleaseError
 from releaser import services as processes
 from store import releases
 from store import services as records

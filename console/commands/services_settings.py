@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from console.grammar import Call, command, of_app
-from hooks.pipeline import NothingToReleaseError
+from hooks.artifacts import NothingToReleaseError
 from hooks.request import Request
 from releaser import services as processes
 from store import releases

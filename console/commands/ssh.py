@@ -9,7 +9,7 @@ import structlog
 
 from console.grammar import Call, command, of_app
 from console.live import Live, Write
-from hooks.pipeline import NothingToReleaseError
+from hooks.artifacts import NothingToReleaseError
 from store.errors import UsageError
 
 log = structlog.get_logger()
