@@ -99,7 +99,7 @@ class Process:
             self.stop()
             raise self._failure(f"did not end within {seconds:g} seconds") from None
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """Ask the program to end (SIGTERM), insist after `seconds` (SIGKILL), and return its exit status."""
         self._child.terminate()
         try:

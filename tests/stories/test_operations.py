@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -18,14 +19,13 @@ from demo.registry import Registry
 from demo.server import Server
 from tests.stories import web_app
 from tests.stories.web_app import answer, create, files, read, show, wait_until_operation
+from tests.world.gate import Gate
 from tests.world.working_copy import Repo
 
 NewApp = Callable[[Person], Repo]
 
 HANGS = "RUN echo hanging now && sleep 600"
 """A build step that only ends by being cancelled."""
-
-TAKES_A_WHILE = "RUN echo busy now && sleep 4"
 
 SLOW_START = 'import time\nprint("starting slowly", flush=True)\ntime.sleep(600)\n' + web_app.SERVER
 
@@ -183,11 +183,13 @@ def test_a_newer_push_supersedes_one_that_waits(alice: Person, new_app: NewApp, 
 
 def test_ctrl_c_leaves_the_deploy_running(alice: Person, new_app: NewApp, private_base: str) -> None:
     shop = new_app(alice)
-    commit = shop.commit(files(private_base, "interrupted", dockerfile=TAKES_A_WHILE))
+    gate = Gate()
+    commit = shop.commit(files(private_base, "interrupted", dockerfile=gate.step))
     push = BackgroundPush(shop)
     push.wait_for("remote: busy now")
     push.interrupt()
     assert push.end()[0] != 0
+    gate.open()
     operation = wait_until_operation(alice, shop.app, "succeeded")
     assert answer(show(alice, shop.app)["url"])["version"] == "interrupted"
     assert shop.remote_refs()["refs/heads/master"] == commit
@@ -217,11 +219,14 @@ def test_two_pushes_at_once_end_with_one_truth(alice: Person, new_app: NewApp, p
 
 def test_a_push_that_contains_the_one_before_it_is_not_stale(alice: Person, new_app: NewApp, private_base: str) -> None:
     shop = new_app(alice)
-    shop.commit(files(private_base, "contained", dockerfile=TAKES_A_WHILE))
+    gate = Gate()
+    shop.commit(files(private_base, "contained", dockerfile=gate.step))
     first = BackgroundPush(shop)
     first.wait_for("remote: busy now")
     last = shop.commit(files(private_base, "two"))
     second = BackgroundPush(shop)
+    second.wait_for("Waiting for operation")
+    gate.open()
     assert first.end()[0] == 0
     status, said = second.end()
     assert status == 0, said
@@ -302,11 +307,18 @@ def test_an_engine_room_that_dies_alone_is_started_again_and_the_pusher_hears_th
 
 def test_sigterm_lets_a_running_deploy_finish(own: tuple[Server, Repo], private_base: str) -> None:
     server, shop = own
-    shop.commit(files(private_base, "two", dockerfile=TAKES_A_WHILE))
+    gate = Gate()
+    shop.commit(files(private_base, "two", dockerfile=gate.step))
     push = BackgroundPush(shop)
     push.wait_for("remote: busy now")
     url = show(shop.person, "shop")["url"]
-    assert server.stop() == 0
+    process = server.process
+    assert process
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(server.stop)
+        process.wait_for("stopping")
+        gate.open()
+        assert stopped.result() == 0
     status, said = push.end()
     assert status == 0, said
     assert answer(url)["version"] == "two", "apps go on answering"
