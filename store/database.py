@@ -18,11 +18,16 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event, select
 
 from store.data_folder import DataFolder
+from store.errors import SlipwayError
 from store.seal import Seal
 from store.tables import installation
 
 BUSY_MILLISECONDS = 10_000
 """How long a writer waits for another one; each holds the lock for milliseconds."""
+
+
+class MigrationError(SlipwayError):
+    """The records of an older version cannot be taken over. Nothing was changed."""
 
 
 class Store:
@@ -105,9 +110,24 @@ def connect(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest version; does nothing when it is there already."""
+    """Bring the schema to the newest version; does nothing when it is there already.
+
+    SQLite changes a table by making a new one, and dropping the old one would delete whatever refers to its rows. So
+    foreign keys are not enforced meanwhile, but checked at the end (sqlite.org/lang_altertable.html#otheralter).
+    """
     config = alembic.config.Config()
     config.set_main_option("script_location", str(resources.files("store") / "migrations"))
-    with engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, "head")
+    with engine.connect().execution_options(slipway_writes=True) as connection:
+        # Before the transaction, in which SQLite would take no notice of it.
+        connection.connection.cursor().execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
+                if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise MigrationError(
+                        f"the records cannot be brought to this version: a row of {broken[0]} refers to none of "
+                        f"{broken[2]}; nothing was changed, so go on with the former version, or restore a backup"
+                    )
+        finally:
+            connection.connection.cursor().execute("PRAGMA foreign_keys = ON")
