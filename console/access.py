@@ -48,7 +48,20 @@ ON_APPS: Mapping[str, Role] = {
 }
 """The least role on the app that it is about, or in its environment."""
 
-ANYBODY = frozenset({"access", "apps", "environments", "keys", "keys:add", "keys:remove", "whoami"})
+ANYBODY = frozenset(
+    {
+        "access",
+        "apps",
+        "environments",
+        "keys",
+        "keys:add",
+        "keys:remove",
+        "tokens",
+        "tokens:revoke",
+        "users:password",
+        "whoami",
+    }
+)
 """What shows and changes only what belongs to whoever asks."""
 
 ADMINISTRATORS = frozenset({"environments:create", "gc", "users", "users:add"})

@@ -143,11 +143,13 @@ def _passed_on(words: list[str]) -> click.Command:
     if not remote and not data:
         remote, data = os.environ.get("SLIPWAY_REMOTE"), os.environ.get("SLIPWAY_DATA")
     stdin: str | None = None
-    if words[0] in ("users", "keys") and words[1:2] in (["add"], ["remove"]):
+    if words[0] in ("users", "keys") and words[1:2] in (["add"], ["remove"], ["password"]):
         words = [f"{words[0]}:{words[1]}", *words[2:]]
     if words[0] in ("users:add", "keys:add"):
         words, key = _take(words, "--key")
         stdin = None if key is None else _read(Path(key))
+    if words[0] == "users:password" and "--help" not in words and sys.stdin.isatty():
+        stdin = click.prompt("New password", hide_input=True, confirmation_prompt=True)
     if data:
         folder = DataFolder(Path(data).absolute())
         return click.Command(words[0], callback=lambda: _on_this_machine(folder, words, stdin))

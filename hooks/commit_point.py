@@ -35,8 +35,7 @@ def commit(store: Store, plan: Plan, artifact: Artifact, number: int | None, ste
                 if config.id is None:
                     config = configs.add(connection, store.seal, plan.app, config.values)
                 releases.add(connection, plan.app, number, plan.operation, config, artifact)
-            if plan.request.service is not None:
-                services.keep(connection, plan.app, plan.services)
+            services.keep(connection, plan.app, plan.services)
             apps.serve_from(connection, plan.app, plan.operation.id)
             operations.finish(connection, plan.operation, "succeeded")
     except BaseException:

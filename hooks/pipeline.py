@@ -86,6 +86,7 @@ class Pipeline:
     def _release(
         self, plan: Plan, artifact: Artifact, log: OperationLog, cancelled: threading.Event, step: Steps
     ) -> None:
+        plan = plan.with_services_of(artifact)
         makes_release = plan.request.type not in {"restart", "scale"}
         number = plan.number if makes_release or plan.current is None else plan.current.number
         release = replace(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hooks.log import OperationLog
 from hooks.repository import BareRepository, Branches
 from hooks.request import Request
+from releaser import services as processes
 from store import apps, configs, endpoints, operations, releases, services
 from store.apps import App
 from store.config import merge
 from store.configs import ConfigVersion
 from store.database import Store
 from store.operations import Operation
-from store.releases import Release
+from store.releases import Artifact, Release
 from store.services import NEW_SERVICE, ServiceSettings
 
 
@@ -37,6 +38,19 @@ class Plan:
     """The settings of services that it ends with."""
     hosts: Sequence[str]
     """Further host names of the app."""
+
+    def with_services_of(self, artifact: Artifact) -> Plan:
+        """Return the plan with settings for every service that `artifact` has; raises ProcfileError.
+
+        Those that the app never had begin as the request says, or else as every new service does.
+        """
+        first = self.request.settings if self.request.service is None else {}
+        had = processes.names(self.current.artifact.procfile) if self.current else {}
+        new = {
+            name: NEW_SERVICE if name in had else NEW_SERVICE.changed(first)
+            for name in processes.names(artifact.procfile)
+        }
+        return replace(self, services={**new, **self.services})
 
 
 def make(store: Store, repository: BareRepository, operation: Operation, log: OperationLog) -> Plan:

@@ -29,7 +29,8 @@ class Request:
     service: str | None = None
     """The service whose settings are to change, as `settings` says."""
     settings: Mapping[str, int | float] = field(default_factory=dict)
-    """By the names that the fields of `store.services.ServiceSettings` have."""
+    """By the names that the fields of `store.services.ServiceSettings` have. Where no service is named, they are what
+    services begin with that the app never had."""
     force_zero_downtime: bool = False
     """Whether new containers should be up before old ones stop also where no route leads to them."""
 

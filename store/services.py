@@ -1,16 +1,20 @@
 """What an app's owner has settled for its services: how many containers, how large, how they are replaced.
 
-Kept over releases, by the service's name: a service that a Procfile leaves out for a while finds its scale again.
+Kept over releases, by the service's name: a service that a Procfile leaves out for a while finds its scale again, and
+the number by which public clients know it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
 
 from store.apps import App
+from store.errors import RefusedError
 from store.tables import services
 
 
@@ -35,33 +39,69 @@ class ServiceSettings:
 NEW_SERVICE = ServiceSettings()
 
 
-def of_app(connection: Connection, app: App) -> Mapping[str, ServiceSettings]:
-    """Return the settings of an app's services by name; one that is not among them is NEW_SERVICE."""
-    rows = connection.execute(select(services).where(services.c.app_id == app.id))
+class NoSuchServiceNumberError(RefusedError):
+    """No such service, or none of an app that the user may reach: one and the same answer."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no service {number} of an app of yours; `services --app APP` lists them")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as it is recorded."""
+
+    id: int
+    app_id: int
+    name: str
+    settings: ServiceSettings
+    created_at: datetime
+
+
+_SETTINGS = tuple(field.name for field in fields(ServiceSettings))
+
+
+def recorded(connection: Connection, app: App) -> Mapping[str, Service]:
+    """Return every service that an app ever had, by name."""
+    rows = connection.execute(select(services).where(services.c.app_id == app.id).order_by(services.c.id))
     return {
-        row.name: ServiceSettings(
-            row.container_count,
-            row.container_memory_mb,
-            row.cpu_limit,
-            row.force_zero_downtime,
-            row.simple_health_check,
+        row.name: Service(
+            row.id,
+            row.app_id,
+            row.name,
+            ServiceSettings(**{name: getattr(row, name) for name in _SETTINGS}),
+            row.created_at,
         )
         for row in rows
     }
 
 
+def of_app(connection: Connection, app: App) -> Mapping[str, ServiceSettings]:
+    """Return the settings of an app's services by name; one that is not among them is NEW_SERVICE."""
+    return {name: service.settings for name, service in recorded(connection, app).items()}
+
+
+def place_of(connection: Connection, number: int) -> tuple[int, str]:
+    """Return the app's id and the name that a service's number stands for; raises NoSuchServiceNumberError."""
+    row = connection.execute(select(services.c.app_id, services.c.name).where(services.c.id == number)).first()
+    if row is None:
+        raise NoSuchServiceNumberError(number)
+    return row.app_id, row.name
+
+
 def keep(connection: Connection, app: App, settings: Mapping[str, ServiceSettings]) -> None:
-    """Replace the settings of an app's services."""
-    connection.execute(services.delete().where(services.c.app_id == app.id))
+    """Record the settings of services of an app; those that are not named stay as they are."""
     for name, each in settings.items():
+        values = asdict(each)
         connection.execute(
-            services.insert().values(
-                app_id=app.id,
-                name=name,
-                container_count=each.container_count,
-                container_memory_mb=each.container_memory_mb,
-                cpu_limit=each.cpu_limit,
-                force_zero_downtime=each.force_zero_downtime,
-                simple_health_check=each.simple_health_check,
-            )
+            insert(services)
+            .values(app_id=app.id, name=name, **values)
+            .on_conflict_do_update(index_elements=["app_id", "name"], set_=values)
+        )
+
+
+def number(connection: Connection, app: App, names: Iterable[str]) -> None:
+    """Give every service of these names a number, with a new service's settings where it has none."""
+    for name in names:
+        connection.execute(
+            insert(services).values(app_id=app.id, name=name, **asdict(NEW_SERVICE)).on_conflict_do_nothing()
         )

@@ -89,6 +89,28 @@ keys = Table(
     Column("created_at", Moment, nullable=False, default=now),
 )
 
+passwords = Table(
+    "passwords",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    # Another name to log in with, as public clients ask for one.
+    Column("email", String(254), unique=True),
+    # In the PHC string format, which names algorithm and cost.
+    Column("hash", Text, nullable=False),
+    Column("changed_at", Moment, nullable=False, default=now),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    # The token's "jti" (RFC 7519, section 4.1.7). The token itself is kept nowhere.
+    Column("id", String(16), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("scope", String(16), nullable=False),
+    Column("created_at", Moment, nullable=False, default=now),
+    Column("expires_at", Moment, nullable=False),
+)
+
 memberships = Table(
     "memberships",
     metadata,
@@ -178,14 +200,19 @@ releases = Table(
 services = Table(
     "services",
     metadata,
-    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True),
+    # Public clients name a service by its number.
+    Column("id", Integer, primary_key=True),
+    Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False),
     # As the Procfile names it; kept while no release has a service of that name.
-    Column("name", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
     Column("container_count", Integer, nullable=False),
     Column("container_memory_mb", Integer, nullable=False),
     Column("cpu_limit", Float, nullable=False),
     Column("force_zero_downtime", Boolean, nullable=False),
     Column("simple_health_check", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False, default=now),
+    UniqueConstraint("app_id", "name"),
+    sqlite_autoincrement=True,  # a link to a service must never come to mean another one
 )
 
 endpoints = Table(

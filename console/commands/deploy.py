@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.credentials import PASSWORD, USERNAME
+from console.commands.apps_scale import LARGEST_MB, MAX_CONTAINERS, SMALLEST_MB
 from console.grammar import Call, command, of_app
 from hooks.request import Request
 from store import config, releases
@@ -28,6 +29,18 @@ FROM_INPUT = "-"
     "--private-registry-password", metavar="PASSWORD", help="The password for it; kept. - reads it from standard input."
 )
 @click.option("--git-detach", is_flag=True, help="Needed once to go from deploying with git to deploying an image.")
+@click.option(
+    "--container-count",
+    type=click.IntRange(0, MAX_CONTAINERS),
+    metavar="N",
+    help="Containers of each service that is new with this deploy.",
+)
+@click.option(
+    "--container-size",
+    type=click.IntRange(SMALLEST_MB, LARGEST_MB),
+    metavar="MB",
+    help="Memory of each of their containers.",
+)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE …]")
 def deploy(
     call: Call,
@@ -38,6 +51,8 @@ def deploy(
     private_registry_username: str | None,
     private_registry_password: str | None,
     git_detach: bool,
+    container_count: int | None,
+    container_size: int | None,
     pairs: tuple[str, ...],
 ) -> Operation:
     """Deploy code or an image, with the config that goes with it, as one change: all of it happens or nothing.
@@ -68,4 +83,7 @@ def deploy(
     if not git_commitish and not docker_image and (current is None or current.artifact.image_name is None):
         raise UsageError("name what to deploy: --git-commitish COMMITISH or --docker-image IMAGE")
     commit = call.room.pipeline.repository(app.id).resolve(git_commitish) if git_commitish else None
-    return call.room.operations.open(app, call.user_id, Request("deploy", changes, commit=commit, image=docker_image))
+    wanted = {"container_count": container_count, "container_memory_mb": container_size}
+    first = {name: value for name, value in wanted.items() if value is not None}
+    request = Request("deploy", changes, commit=commit, image=docker_image, settings=first)
+    return call.room.operations.open(app, call.user_id, request)
