@@ -110,16 +110,17 @@ class Call:
     def operation(self, number: int) -> Operation:
         """Return an operation of an app on which the user has the role that this command takes.
 
-        Raises NoSuchOperationError for any other, RoleTooLowError.
+        The app may be deprovisioned. Raises NoSuchOperationError for any other, RoleTooLowError.
         """
         with self.room.store.read() as connection:
             try:
                 operation = operations.by_id(connection, number)
             except NoSuchOperationError:
                 # Asked all the same, so that the time tells nothing.
-                apps.reachable_by_id(connection, self.user, 0, need=self.need)
+                apps.reachable_by_id(connection, self.user, 0, need=self.need, deprovisioned=True)
                 raise
-            if apps.reachable_by_id(connection, self.user, operation.app_id, need=self.need) is None:
+            app_id = operation.app_id
+            if apps.reachable_by_id(connection, self.user, app_id, need=self.need, deprovisioned=True) is None:
                 raise NoSuchOperationError(number)
         return operation
 

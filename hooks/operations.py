@@ -14,6 +14,7 @@ import structlog
 from builder.collection import Unneeded
 from hooks import collection
 from hooks.addresses import Addresses
+from hooks.deprovision import deprovision
 from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue
@@ -60,12 +61,13 @@ class Operations:
     def open(self, app: App, user_id: int | None, request: Request) -> Operation:
         """Record an operation and queue it. Its log is there to be followed when this returns.
 
-        Raises StoppingError while the server stops.
+        Raises StoppingError while the server stops, NoSuchAppError for an app that was deprovisioned meanwhile.
         """
         with self._opening:
             if self._queue.stopping:
                 raise StoppingError("the server is stopping; try again in a moment")
             with self._store.write() as connection:
+                apps.require(connection, app.id)
                 operation = operations.add(connection, self._store.seal, app, user_id, request.type, request.dump())
             try:
                 step = Steps(operation)
@@ -118,7 +120,7 @@ class Operations:
             with step("begin"), self._store.write() as connection:
                 operations.start(connection, operation)
             events.info("operation started", user=operation.user)
-            self._pipeline.run(operation, operation_log, cancelled, step)
+            self._do(operation, operation_log, cancelled, step)
             events.info("operation succeeded")
         except CancelledError:
             status, error = "cancelled", f"operation {operation.id} was cancelled; nothing was changed"
@@ -142,6 +144,24 @@ class Operations:
             with step("record_failure"), self._store.write() as connection:
                 operations.finish(connection, operation, status, error)
         self._end(operation)
+
+    def _do(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event, step: Steps) -> None:
+        if operation.type != "deprovision":
+            with self._store.read() as connection:
+                apps.require(connection, operation.app_id)
+            self._pipeline.run(operation, operation_log, cancelled, step)
+        elif cancelled.is_set():
+            raise CancelledError("cancelled before it began")
+        else:
+            deprovision(
+                operation,
+                operation_log,
+                step,
+                store=self._store,
+                releaser=self._releaser,
+                repository=self._pipeline.repository(operation.app_id),
+                engine=self._pipeline.engine,
+            )
 
     def _end(self, operation: Operation) -> None:
         self.logs.close(operation.id)
@@ -186,7 +206,8 @@ class Operations:
             for app in apps.everywhere(connection):
                 self._pipeline.repository(app.id).clear_locks()
         for operation in left_over:
-            if operation.status == "running":
+            # What takes an app away cannot be undone, so it is done again to its end.
+            if operation.status == "running" and operation.type != "deprovision":
                 self._undo(operation)
             else:
                 self._enqueue(operation, self.logs.open(operation.id))
@@ -271,9 +292,11 @@ class Operations:
         log.warning("operation was cut off", operation=operation.id, app=operation.app)
 
     def _current(self) -> list[ReleasePlan]:
-        """Return what should be running."""
+        """Return what should be running: not what is just being deprovisioned."""
         with self._store.read() as connection:
-            plans = [self._pipeline.current_plan(connection, app) for app in apps.everywhere(connection)]
+            going = {each.app_id for each in operations.unfinished(connection) if each.type == "deprovision"}
+            staying = [app for app in apps.everywhere(connection) if app.id not in going]
+            plans = [self._pipeline.current_plan(connection, app) for app in staying]
         return [plan for plan in plans if plan is not None]
 
 

@@ -6,8 +6,9 @@ Refs are read and written by dulwich, with Git's own lock files, so that C Git m
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from dulwich.file import FileLocked
@@ -48,6 +49,14 @@ class BareRepository:
         if not (path / "HEAD").exists():
             Repo.init_bare(str(path), mkdir=True, default_branch=b"master").close()
         return cls(path)
+
+    def remove(self) -> None:
+        """Remove the repository with all that was ever pushed; one that is gone counts as removed."""
+        # Under another name first, so that nobody ever finds half a repository.
+        going = self.path.with_name(f"{self.path.name}.going")
+        with suppress(FileNotFoundError):
+            self.path.rename(going)
+        shutil.rmtree(going, ignore_errors=not going.exists())
 
     def _repo(self) -> closing[Repo]:
         return closing(Repo(str(self.path)))
@@ -151,6 +160,8 @@ class BareRepository:
                     repo.refs.remove_if_equals(Ref(f"{RESERVED}{kind}/".encode() + name), None)
 
     def let_go(self, kind: str, number: int) -> None:
-        """Undo `hold`."""
+        """Undo `hold`. Nothing is held by a repository that was removed."""
+        if not self.path.exists():
+            return
         with self._repo() as repo:
             repo.refs.remove_if_equals(Ref(f"{RESERVED}{kind}/{number}".encode()), None)

@@ -67,7 +67,9 @@ def mend(engine: Engine, proxy: Proxy, release: Release) -> None:
     running = _running(engine, proxy, release, [each for each in found if each.operation == release.operation])
     targets = [Target(each.address, each.port) for each in running if each.port is not None]
     led = proxy.routes().get(release.app_id)
-    if targets and (led is None or led.route != release.route or set(led.targets) != set(targets)):
+    if not targets and led is None:
+        return
+    if led is None or led.route != release.route or set(led.targets) != set(targets):
         proxy.lead(release.app_id, release.route, targets)
         proxy.drain(release.app_id)
 

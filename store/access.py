@@ -119,6 +119,7 @@ def grants(connection: Connection) -> list[Grant]:
         .join(app_roles, app_roles.c.user_id == users.c.id)
         .join(apps, app_roles.c.app_id == apps.c.id)
         .join(environments, apps.c.environment_id == environments.c.id)
+        .where(apps.c.deleted_at.is_(None))
     )
     found = [Grant(row.name, Role.named(row.role), row.handle, None) for row in connection.execute(in_environments)]
     found += [Grant(row.name, Role.named(row.role), row.handle, row.app) for row in connection.execute(on_apps)]

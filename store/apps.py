@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, true
 
 from store import access
 from store.errors import RefusedError, SlipwayError, UsageError
 from store.handles import check_handle
 from store.roles import Role, RoleTooLowError
-from store.tables import app_roles, apps, environments, memberships
+from store.tables import app_roles, apps, environments, memberships, metadata, now, operations
 from store.users import User
+
+_LIVE = apps.c.deleted_at.is_(None)
 
 
 class AppError(SlipwayError):
@@ -38,6 +40,8 @@ class App:
     port: int | None
     serving_operation_id: int | None
     created_at: datetime
+    deleted_at: datetime | None = None
+    """When it was deprovisioned: nothing but its operations is left of it then."""
 
 
 def create(
@@ -57,8 +61,7 @@ def create(
     """
     check_handle(handle, "an app's name")
     place = access.environment(connection, user, environment or _own_environment(connection, user), Role.ADMIN)
-    if connection.execute(select(apps.c.id).where(apps.c.handle == handle)).first():
-        raise AppError(f"the name {handle} is taken; choose another one")
+    _require_free(connection, handle)
     port = None
     if ports is not None:
         taken = set(connection.execute(select(apps.c.port)).scalars())
@@ -78,12 +81,39 @@ def _own_environment(connection: Connection, user: User) -> str:
     return own
 
 
+def _require_free(connection: Connection, handle: str) -> None:
+    if connection.execute(select(apps.c.id).where(apps.c.handle == handle, _LIVE)).first():
+        raise AppError(f"the name {handle} is taken; choose another one")
+
+
+def rename(connection: Connection, app: App, handle: str) -> App:
+    """Give an app another handle. Raises UsageError for what cannot be one, AppError if it is taken."""
+    check_handle(handle, "an app's name")
+    if handle != app.handle:
+        _require_free(connection, handle)
+        connection.execute(apps.update().where(apps.c.id == app.id).values(handle=handle))
+    return by_id(connection, app.id)
+
+
+def delete(connection: Connection, app: App) -> None:
+    """Forget an app and all that belongs to it but its operations; its handle and its port are free again.
+
+    Who has a role on it keeps it, since roles tell who may read its operations. One that is deleted already stays so.
+    """
+    for table in reversed(metadata.sorted_tables):
+        if table not in (operations, app_roles) and "app_id" in table.c:
+            connection.execute(table.delete().where(table.c.app_id == app.id))
+    connection.execute(
+        apps.update().where(apps.c.id == app.id, _LIVE).values(deleted_at=now(), port=None, serving_operation_id=None)
+    )
+
+
 def _all() -> Select[tuple[Any, ...]]:
     return select(apps, environments.c.handle.label("environment")).join(environments)
 
 
 def _app(row: Row[Any]) -> App:
-    return App(row.id, row.handle, row.environment, row.port, row.serving_operation_id, row.created_at)
+    return App(row.id, row.handle, row.environment, row.port, row.serving_operation_id, row.created_at, row.deleted_at)
 
 
 def _apps(connection: Connection, question: Select[tuple[Any, ...]]) -> list[App]:
@@ -92,15 +122,23 @@ def _apps(connection: Connection, question: Select[tuple[Any, ...]]) -> list[App
 
 def by_handle(connection: Connection, handle: str) -> App:
     """Return an app; raises NoSuchAppError."""
-    found = _apps(connection, _all().where(apps.c.handle == handle))
+    found = _apps(connection, _all().where(apps.c.handle == handle, _LIVE))
     if not found:
         raise NoSuchAppError(handle)
     return found[0]
 
 
 def by_id(connection: Connection, app_id: int) -> App:
-    """Return an app that is known to exist."""
+    """Return an app that is known to exist, or to have existed."""
     return _apps(connection, _all().where(apps.c.id == app_id))[0]
+
+
+def require(connection: Connection, app_id: int) -> App:
+    """Return an app as it is now; raises NoSuchAppError if it was deprovisioned meanwhile."""
+    app = by_id(connection, app_id)
+    if app.deleted_at is not None:
+        raise NoSuchAppError(app.handle)
+    return app
 
 
 def reachable(
@@ -110,22 +148,27 @@ def reachable(
 
     Raises NoSuchAppError if there is none or the user has no role on it at all, RoleTooLowError if a lower one.
     """
-    for app, role in _with_roles(connection, user, apps.c.handle == handle):
+    for app, role in _with_roles(connection, user, apps.c.handle == handle, _LIVE):
         if environment in (None, app.environment):
             return _allowed(user, app, role, need)
     raise NoSuchAppError(handle)
 
 
-def reachable_by_id(connection: Connection, user: User, app_id: int, *, need: Role = Role.READ) -> App | None:
-    """Return an app by its record, None if there is none or the user has no role on it. Raises RoleTooLowError."""
-    for app, role in _with_roles(connection, user, apps.c.id == app_id):
+def reachable_by_id(
+    connection: Connection, user: User, app_id: int, *, need: Role = Role.READ, deprovisioned: bool = False
+) -> App | None:
+    """Return an app by its record, None if there is none or the user has no role on it. Raises RoleTooLowError.
+
+    With `deprovisioned`, one that there is no more counts too: roles are kept, as operations are.
+    """
+    for app, role in _with_roles(connection, user, apps.c.id == app_id, true() if deprovisioned else _LIVE):
         return _allowed(user, app, role, need)
     return None
 
 
 def of_user(connection: Connection, user: User, *, least: Role = Role.READ) -> list[App]:
     """Return every app on which a user has a role, at least `least`, by name."""
-    return [app for app, role in _with_roles(connection, user) if role >= least]
+    return [app for app, role in _with_roles(connection, user, _LIVE) if role >= least]
 
 
 def _allowed(user: User, app: App, role: Role, need: Role) -> App:
@@ -161,7 +204,12 @@ def _with_roles(connection: Connection, user: User, *which: ColumnElement[bool])
 
 def everywhere(connection: Connection) -> list[App]:
     """Return every app."""
-    return _apps(connection, _all().order_by(apps.c.id))
+    return _apps(connection, _all().where(_LIVE).order_by(apps.c.id))
+
+
+def deprovisioned(connection: Connection) -> list[App]:
+    """Return every app that there is no more."""
+    return _apps(connection, _all().where(apps.c.deleted_at.is_not(None)).order_by(apps.c.id))
 
 
 def serve_from(connection: Connection, app: App, operation_id: int) -> None:

@@ -15,7 +15,7 @@ from store.errors import RefusedError
 from store.seal import Seal
 from store.tables import apps, now, operations, users
 
-Type = Literal["deploy", "configure", "restart", "rebuild", "rollback", "scale"]
+Type = Literal["deploy", "configure", "restart", "rebuild", "rollback", "scale", "deprovision"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 UNFINISHED: tuple[Status, ...] = ("queued", "running")

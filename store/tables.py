@@ -11,6 +11,7 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -124,14 +125,23 @@ apps = Table(
     "apps",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("handle", String(64), nullable=False, unique=True),
+    Column("handle", String(64), nullable=False),
     Column("environment_id", ForeignKey("environments.id"), nullable=False, index=True),
     # The proxy's port for this app alone, kept over all its releases; unused where apps have host names.
     Column("port", Integer, unique=True),
     # The operation whose containers serve the app. A restart changes it without making a release.
     Column("serving_operation_id", Integer),
     Column("created_at", Moment, nullable=False, default=now),
+    # A deprovisioned app's row stays for the sake of its operations, and its handle is free again.
+    Column("deleted_at", Moment),
     sqlite_autoincrement=True,  # a repository is called by its app's id, so none may be used again
+)
+Index(
+    "ix_apps_live_handle",
+    apps.c.handle,
+    unique=True,
+    sqlite_where=apps.c.deleted_at.is_(None),
+    postgresql_where=apps.c.deleted_at.is_(None),
 )
 
 app_roles = Table(

@@ -12,10 +12,11 @@ from typing import Self
 class Load:
     """`clients` threads that ask for `/` again and again, half of them on one kept connection, half on new ones."""
 
-    def __init__(self, port: int, clients: int = 8) -> None:
+    def __init__(self, port: int, clients: int = 8, host: str | None = None) -> None:
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self._port = port
+        self._headers = {"Host": host} if host else {}
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -38,7 +39,7 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         while not self._over.is_set():
             try:
-                connection.request("GET", "/", headers={} if keep else {"Connection": "close"})
+                connection.request("GET", "/", headers=self._headers | ({} if keep else {"Connection": "close"}))
                 response = connection.getresponse()
                 text = response.read().decode()
                 with self._lock:
