@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from builder import bases, context, credentials, dockerfile, image, inputs, stages
+from builder import bases, context, credentials, dockerfile, image, inputs, metrics, stages
 from builder.bases import Base
 from builder.buildkit.secrets import SecretMounts
 from builder.choice import choose
@@ -109,6 +109,7 @@ def build(
                 made.append(tag)
                 inspection = None if rebuild else client.find_image(name)
                 if inspection:
+                    metrics.REUSED.inc()
                     say("Nothing that the image is made from has changed; it is used again without a build\n")
                     client.name_image(inspection["Id"], tag)
                 else:
@@ -127,6 +128,7 @@ def build(
                         rebuild=rebuild,
                     )
                     inspection = client.image(builder.build(client, plan, say))
+                    metrics.BUILT.inc()
                     made.append(name)
                     client.name_image(inspection["Id"], name)
         except (CancelledError, TimeLimitError) as error:

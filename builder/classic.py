@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import requests
 from docker.errors import APIError, DockerException
 
-from builder import context, stages
+from builder import context, metrics, stages
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
 from builder.output import Lines, one_line, unpainted
@@ -76,18 +76,22 @@ class ClassicBuilder:
         lines, error_lines = Lines(say), Lines(say)
         step, image = 0, ""
         try:
-            cached = False
+            cached = is_base = False
             for message in messages:
                 text = str(message.get("stream", ""))
                 if error := message.get("error"):
                     raise _failure(plan, step, str(error))
                 if begun := _STEP.match(text):
                     step, cached = int(begun[1]), False
+                    is_base = text[begun.end() :].lower().startswith("from ")
                     text = _named(text, plan)
                 elif text == " ---> Using cache\n":
                     cached = True
+                    metrics.CACHED.inc()
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
+                    if not is_base:
+                        metrics.RUN.inc()
                 if _BUILDERS_OWN.match(text):
                     error_lines.end()
                     lines.end()

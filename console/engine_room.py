@@ -17,10 +17,17 @@ from starlette.applications import Starlette
 
 from console.grammar import Room, load
 from console.interface import Interface
+from console.metrics import Metrics
+from console.readiness import Readiness
 from console.reconciliation import keep_agreeing
 from console.settings import Settings
+from console.watching import Watching
+from gitserver.counters import Counters
+from gitserver.places import Places
+from hooks import steps
 from hooks.addresses import Addresses
 from hooks.log import Logs
+from hooks.metrics import StepDurations
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.haproxy import Proxy, bindable
@@ -42,12 +49,20 @@ def open_proxy(settings: Settings) -> Proxy:
     return Proxy(settings.data.proxy, bind_host=settings.http.host, http_port=port)
 
 
-def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, ready: Callable[[], None]) -> None:
+def run(
+    settings: Settings,
+    on_socket: socket.socket,
+    on_tcp: socket.socket,
+    ready: Callable[[], None],
+    counters: Counters,
+    places: Places,
+) -> None:
     """Serve until SIGTERM, then let running operations finish for `settings.drain` seconds.
 
-    `ready` is called once requests are answered.
+    `ready` is called once requests are answered. `counters` and `places` are what front doors share.
     """
     load()
+    steps.observers.append(StepDurations())
     store = Store.open(settings.data)
     proxy = open_proxy(settings)
     engine = os.environ.get("DOCKER_HOST")
@@ -68,10 +83,15 @@ def run(settings: Settings, on_socket: socket.socket, on_tcp: socket.socket, rea
     stopping = threading.Event()
     recovery = threading.Thread(target=keep_agreeing, args=(desk, releaser, stopping), name="reconcile")
     recovery.start()
-    interface = Interface(room)
+    watching = Watching(
+        Readiness(settings.data, store, desk, releaser, counters),
+        Metrics(store, desk, counters, places),
+        settings.metrics_token_file,
+    )
+    interface = Interface(room, watching)
     asyncio.run(
         _serve(
-            [(interface.on_socket(), on_socket), (Interface.on_tcp(), on_tcp)],
+            [(interface.on_socket(), on_socket), (interface.on_tcp(), on_tcp)],
             ready,
             lambda: _drain(desk, settings.drain, stopping),
         )

@@ -1,4 +1,4 @@
-"""The engine room's HTTP interface, as its front doors know it, and `/healthz`.
+"""The engine room's HTTP interface, as its front doors know it, and what who watches it asks.
 
 `hooks.engine_room` describes the frames of streamed answers. Plain questions and commands run on threads, since records
 and parsing block. Logs are followed on the event loop, so that any number of pushers can wait without holding a thread
@@ -18,11 +18,12 @@ import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from console import access, live
 from console.grammar import LOCAL, Call, Room, run
+from console.watching import Watching
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
 from hooks.repository import DEPLOYING
@@ -44,8 +45,9 @@ CHUNK = 1 << 16
 class Interface:
     """Answers front doors and local programs."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, watching: Watching) -> None:
         self._room = room
+        self._watching = watching
 
     def on_socket(self) -> Starlette:
         """Return the application for the Unix socket, whose callers may do anything: they say who is asking."""
@@ -56,15 +58,14 @@ class Interface:
                 Route("/commands", self._command, methods=["POST"]),
                 Route("/pushes", self._push, methods=["POST"]),
                 Route("/operations/{number:int}/log", self._log, methods=["GET"]),
-                Route("/healthz", _healthz),
+                *self._watching.routes(trusted=True),
             ],
             exception_handlers={SlipwayError: _refuse, Exception: _admit},
         )
 
-    @staticmethod
-    def on_tcp() -> Starlette:
+    def on_tcp(self) -> Starlette:
         """Return the application for the HTTP address, open to strangers."""
-        return Starlette(routes=[Route("/healthz", _healthz)])
+        return Starlette(routes=self._watching.routes(trusted=False))
 
     def _authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
         with self._room.store.read() as connection:
@@ -230,7 +231,3 @@ async def _refuse(_request: HttpRequest, error: Exception) -> Response:
 async def _admit(_request: HttpRequest, _error: Exception) -> Response:
     # The traceback goes to the log: Starlette raises the error again once this is sent.
     return JSONResponse({"error": "the server met a defect of its own; its log tells more"}, status_code=500)
-
-
-async def _healthz(_request: HttpRequest) -> Response:
-    return PlainTextResponse("ok\n")

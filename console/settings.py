@@ -22,6 +22,10 @@ from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, Pu
 from store.data_folder import DataFolder
 from store.errors import UsageError
 from store.handles import check_handle
+from store.secret import Secret
+
+SHORTEST_TOKEN = 16
+"""Characters of a token: fewer could be guessed over the network in time."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,19 @@ def _images(text: str) -> frozenset[str]:
         raise UsageError(str(error)) from None
 
 
+def _token(text: str) -> Secret:
+    try:
+        token = Path(text).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"the token for the metrics cannot be read from {text}: {reason}") from None
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise UsageError(
+            f"{text} holds no token of at least {SHORTEST_TOKEN} plain characters; make one with: openssl rand -hex 32"
+        )
+    return Secret(token)
+
+
 def _log(text: str) -> str:
     if text not in ("console", "json"):
         raise UsageError(f"{text!r} is not a form of log; choose console or json")
@@ -141,7 +158,7 @@ DATA = Setting(
 SETTINGS = (
     DATA,
     Setting("ssh", "HOST:PORT", "0.0.0.0:2222", _address, "Where Git and commands are served over SSH."),
-    Setting("api", "HOST:PORT", "127.0.0.1:8422", _address, "Where HTTP is served; `/healthz` answers when it is up."),
+    Setting("api", "HOST:PORT", "127.0.0.1:8422", _address, "Where HTTP is served: `/healthz`, `/readyz`, `/metrics`."),
     Setting(
         "host",
         "NAME",
@@ -211,6 +228,14 @@ SETTINGS = (
         "",
         _images,
         "Images, separated by commas, that live on the engine only and are free for every build; no registry is asked.",
+    ),
+    Setting(
+        "metrics_token_file",
+        "FILE",
+        None,
+        _token,
+        "A file with the token that `/metrics` takes (`Authorization: Bearer TOKEN`); without it, the metrics are for "
+        "this machine alone.",
     ),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
@@ -296,6 +321,7 @@ class Settings:
     builder: Choice
     credential_helper: str | None
     local_images: frozenset[str]
+    metrics_token_file: Secret | None
     log: str
     limits: Limits = field(default_factory=Limits)
 

@@ -24,6 +24,7 @@ import structlog
 from console import log as logging
 from console.settings import Address, Settings
 from gitserver import host_key
+from gitserver.counters import Counters
 from gitserver.front_door import FrontDoor
 from gitserver.places import Places
 from hooks.engine_room import EngineRoom, short_address
@@ -108,9 +109,11 @@ class Supervisor:
         self._lifeline, self._held = os.pipe()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        # Memory that all of them share, and that outlives each of them.
+        self._places = Places(settings.limits.connection, settings.front_doors)
+        self._counters = Counters(settings.front_doors)
         gc.freeze()  # what children share with us stays shared (gc.freeze in the Python library reference)
         self._start_engine_room(first=True)
-        self._places = Places(settings.limits.connection, settings.front_doors)
         for door in range(settings.front_doors):
             self._start_front_door(door)
         print(f"ready ssh={settings.ssh} api={settings.api}", flush=True)
@@ -143,7 +146,7 @@ class Supervisor:
                 os.write(tell, b"!")
                 os.close(tell)
 
-            engine_room.run(self._settings, self._socket, self._api, told)
+            engine_room.run(self._settings, self._socket, self._api, told, self._counters, self._places)
 
         process = self._fork("engine", work)
         self._children[process] = self._start_engine_room
@@ -155,6 +158,8 @@ class Supervisor:
         return process
 
     def _start_front_door(self, number: int) -> int:
+        self._counters.forget(number)
+
         def work() -> None:
             self._api.close()
             self._socket.close()
@@ -164,6 +169,7 @@ class Supervisor:
                 host_key=self._settings.data.host_key,
                 limits=self._settings.limits,
                 places=self._places.of(number),
+                counters=self._counters.of(number),
                 drain_seconds=self._settings.drain + GRACE_SECONDS / 2,
             )
             signal.signal(signal.SIGTERM, lambda _number, _frame: door.drain())

@@ -16,6 +16,7 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 
+from gitserver.counters import Count, DoorCounters
 from gitserver.limits import Limits
 from gitserver.places import Place
 from gitserver.session import Session
@@ -45,11 +46,13 @@ class Connection(paramiko.ServerInterface):
         host_key: paramiko.PKey,
         limits: Limits,
         place: Place,
+        counters: DoorCounters,
     ) -> None:
         self.peer = peer
         """The client's address."""
         self._limits = limits
         self._place = place
+        self._counters = counters
         self._log = logger.bind(connection=secrets.token_hex(4), peer=peer)
         self._engine_room = engine_room
         self._sessions: dict[int, Session] = {}
@@ -84,6 +87,13 @@ class Connection(paramiko.ServerInterface):
                 self.close("it does not read that it is to go")
         elif reason := self._overdue(now):
             self.dismiss(reason)
+
+    def tally(self) -> None:
+        """Count the bytes that have gone through the sessions since the last time."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.tally()
 
     def _overdue(self, now: float) -> str | None:
         """Return what the client has taken too long for."""
@@ -129,6 +139,7 @@ class Connection(paramiko.ServerInterface):
     def authenticated_as(self, user: User) -> None:
         """Name the user in whatever is logged from here on."""
         self._place.settle()
+        self._counters.add(Count.LOGINS)
         self._log = self._log.bind(user=user.name)
         self._log.info("connection.authenticated")
 
@@ -137,7 +148,9 @@ class Connection(paramiko.ServerInterface):
         user = self.transport.user
         if user is None:
             raise paramiko.SSHException("a session before authentication")
-        session = Session(channel, user, self._engine_room, self._limits, self._log, self._session_ended)
+        session = Session(
+            channel, user, self._engine_room, self._limits, self._log, self._counters, self._session_ended
+        )
         with self._lock:
             self._sessions[channel.chanid] = session
             self.idle_since = None
@@ -174,6 +187,7 @@ class Connection(paramiko.ServerInterface):
     def _identify(self, key: str) -> User | None:
         user = self._engine_room.authenticate(key)
         if user is None:
+            self._counters.add(Count.UNKNOWN_KEYS)
             self._log.info("authentication.unknown_key", kind=key.partition(" ")[0])
         return user
 

@@ -14,6 +14,7 @@ import structlog
 
 from gitserver import farewell
 from gitserver.connection import Connection
+from gitserver.counters import Count, Counters, DoorCounters
 from gitserver.host_key import load
 from gitserver.limits import Limits
 from gitserver.places import DoorPlaces, NoPlaceError, Place, TooManyStrangersError
@@ -40,7 +41,7 @@ class FrontDoor:
     `listener` is a listening TCP socket, which other processes may share. `host_key` is a file that
     `host_key.make_or_load` has made. Draining waits up to `drain_seconds` for sessions under way; deploys that are
     still watched then go on without their watchers. `places` are this process's of those that all front doors share.
-    Raises HostKeyError.
+    `counters` are this process's too. Raises HostKeyError.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class FrontDoor:
         host_key: Path,
         limits: Limits,
         places: DoorPlaces,
+        counters: DoorCounters | None = None,
         drain_seconds: float = 60.0,
     ) -> None:
         self._listener = listener
         self._limits = limits
         self._places = places
+        self._counters = counters or Counters().of(0)
         self._engine_room = engine_room
         self._host_key = load(host_key)
         self._drain_seconds = drain_seconds
@@ -78,6 +81,7 @@ class FrontDoor:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake, selectors.EVENT_READ)
+            self._counters.beat()
             log.info("front_door.listening", address=self._listener.getsockname())
             while not self._draining:
                 for key, _ in selector.select(SWEEP_SECONDS):
@@ -100,11 +104,14 @@ class FrontDoor:
         try:
             place = self._take_place(address[0])
         except NoPlaceError as error:
+            self._counters.add(error.counted)
             log.info("front_door.turned_away", peer=address[0], reason=str(error))
             self._turn_away(sock, str(error))
             return
         try:
-            connection = Connection(sock, address[0], self._engine_room, self._host_key, self._limits, place)
+            connection = Connection(
+                sock, address[0], self._engine_room, self._host_key, self._limits, place, self._counters
+            )
             connection.start()
         except (OSError, RuntimeError) as error:
             # The client has left already, or no thread can be started: this connection's end, not the front door's.
@@ -112,6 +119,7 @@ class FrontDoor:
             place.leave()
             sock.close()
             return
+        self._counters.add(Count.CONNECTIONS)
         self._connections.append(connection)
 
     def _take_place(self, address: str) -> Place:
@@ -129,6 +137,7 @@ class FrontDoor:
                 raise
             by_address = Counter([address, *(c.peer for c in strangers)])
             max(strangers, key=lambda stranger: by_address[stranger.peer]).close("another client logs in")
+            self._counters.add(Count.REFUSED_STRANGERS)
             return self._places.take_anyway(address)
 
     def _turn_away(self, sock: socket.socket, reason: str) -> None:
@@ -152,6 +161,9 @@ class FrontDoor:
             connection.close_if_overdue(now)
         if now - self._swept_at > SWEEP_SECONDS:
             self._swept_at = now
+            self._counters.beat()
+            for connection in self._connections:
+                connection.tally()
             while self._turned_away:
                 self._turned_away.popleft().close()
 

@@ -13,6 +13,7 @@ import mmap
 import secrets
 from dataclasses import dataclass
 
+from gitserver.counters import Count
 from gitserver.limits import ConnectionLimits
 from store.errors import RefusedError
 
@@ -26,9 +27,19 @@ _BYTES = 8
 class NoPlaceError(RefusedError):
     """A connection is over a limit, and is told so before anything else."""
 
+    counted = Count.REFUSED_FULL
+
+
+class AddressFullError(NoPlaceError):
+    """One address has as many connections as it may."""
+
+    counted = Count.REFUSED_ADDRESS
+
 
 class TooManyStrangersError(NoPlaceError):
     """As many clients are logging in as may at once."""
+
+    counted = Count.REFUSED_STRANGERS
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,10 @@ class Places:
         """Return the numbers of all places that are taken."""
         return [number for number in self._all.tolist() if number]
 
+    def strangers(self) -> int:
+        """Return how many of the places are taken by clients who have not authenticated."""
+        return sum(number >= _STRANGER for number in self.taken())
+
     def number(self, address: str) -> int:
         """Return what an address is counted under: never 0, and below the mark of strangers."""
         ip = ipaddress.ip_address(address.partition("%")[0])
@@ -92,7 +107,7 @@ class DoorPlaces:
         if len(taken) >= limits.connections:
             raise NoPlaceError("the server has as many connections as it takes; try again in a moment")
         if sum(other & ~_STRANGER == number for other in taken) >= limits.per_address:
-            raise NoPlaceError(
+            raise AddressFullError(
                 f"your address has {limits.per_address} connections open, which is the most; close some of them"
             )
         if sum(other >= _STRANGER for other in taken) >= limits.strangers:

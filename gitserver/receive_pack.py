@@ -17,14 +17,15 @@ from gitserver import git_program, maintenance, ref_transaction
 from gitserver.advertisement import advertisement
 from gitserver.command_list import PushRequest, name_refusal, read_request
 from gitserver.connectivity import disconnected
+from gitserver.counters import Count, DoorCounters
 from gitserver.ingestion import UnpackError, ingest
 from gitserver.limits import PushLimitError, PushLimits
 from gitserver.quarantine import Quarantine, quarantine
 from gitserver.report import report
 from gitserver.side_band import SideBand
-from gitserver.streams import ClientStreams
+from gitserver.streams import ClientGoneError, ClientStreams
 from gitserver.visible_refs import pushable, read_refs
-from hooks.engine_room import EngineRoom, Repository, User
+from hooks.engine_room import CallerGoneError, EngineRoom, Repository, User
 from hooks.post_receive import deploy
 from hooks.pre_receive import ZERO, RefUpdate, Verdict, judge
 
@@ -36,6 +37,7 @@ def serve(
     repository: Repository,
     log: FilteringBoundLogger,
     limits: PushLimits,
+    counters: DoorCounters,
 ) -> int:
     """Serve one push and return its exit status, which is 0 also where refs are refused: the report says so.
 
@@ -50,7 +52,12 @@ def serve(
         return 0
     with SideBand(streams, enabled=b"side-band-64k" in request.capabilities) as band:
         push = _Push(streams, engine_room, user, repository, request, band, limits, frozenset(refs.values()))
-        unpack = push.run(protocol)
+        try:
+            unpack = push.run(protocol)
+        except (ClientGoneError, CallerGoneError):
+            counters.add(Count.PUSHES_ABANDONED)
+            raise
+        counters.add(_outcome(push.results))
         log.info("push", unpack=unpack or "ok", results=push.results)
         if request.capabilities & {b"report-status", b"report-status-v2"}:
             elsewhere = push.elsewhere if b"report-status-v2" in request.capabilities else {}
@@ -61,6 +68,14 @@ def serve(
             pass
     maintenance.maintain(repository.path)
     return 0
+
+
+def _outcome(results: Mapping[str, str | None]) -> Count:
+    """Return as what a push counts of which each ref was taken (None) or refused."""
+    refused = [refusal for refusal in results.values() if refusal is not None]
+    if not refused:
+        return Count.PUSHES_ACCEPTED
+    return Count.PUSHES_REFUSED if len(refused) == len(results) else Count.PUSHES_PARTLY
 
 
 @dataclass

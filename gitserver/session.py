@@ -11,6 +11,7 @@ import paramiko
 import structlog
 
 from gitserver import command, exec_request, receive_pack, upload_pack
+from gitserver.counters import Count, DoorCounters
 from gitserver.exec_request import GitRequest
 from gitserver.greeting import greeting
 from gitserver.limits import Limits
@@ -33,6 +34,7 @@ class Session:
         engine_room: EngineRoom,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
+        counters: DoorCounters,
         ended: Callable[[Session], None],
     ) -> None:
         self.number = channel.chanid
@@ -45,6 +47,9 @@ class Session:
         self._engine_room = engine_room.on_behalf_of(self._caller)
         self._user = user
         self._log = log
+        self._counters = counters
+        self._tallying = threading.Lock()
+        self._tallied = (0, 0)
         self._ended = ended
         self._terminal = False
         self._asked = False
@@ -74,6 +79,14 @@ class Session:
         """Return whether the client has been waited for long enough: for its request, or for what it owes since."""
         waiting = self._thread is None or self._streams.awaited
         return self._patience.exhausted(now, waiting=waiting, moved=self._streams.moved)
+
+    def tally(self) -> None:
+        """Count the bytes that have come and gone since the last time."""
+        with self._tallying:
+            received, sent = self._streams.received, self._streams.sent
+            self._counters.add(Count.BYTES_RECEIVED, received - self._tallied[0])
+            self._counters.add(Count.BYTES_SENT, sent - self._tallied[1])
+            self._tallied = received, sent
 
     def client_left(self) -> None:
         """End whatever is under way for the client. Called on the transport's thread."""
@@ -107,6 +120,7 @@ class Session:
                 # The client has left in this very moment; its connection says so in the log.
                 pass
             finally:
+                self.tally()
                 self._ended(self)
 
     def _serve(self) -> int:
@@ -119,8 +133,12 @@ class Session:
             repository = self._engine_room.repository(self._user, request.path, request.service)
             log = self._log.bind(app=repository.app)
             if request.service == "git-upload-pack":
+                self._counters.add(Count.FETCHES)
                 return upload_pack.serve(self._streams, repository, self.git_protocol)
-            return receive_pack.serve(self._streams, self._engine_room, self._user, repository, log, self._limits.push)
+            return receive_pack.serve(
+                self._streams, self._engine_room, self._user, repository, log, self._limits.push, self._counters
+            )
+        self._counters.add(Count.COMMANDS)
         if self._terminal:
             threading.Thread(target=self._watch_for_interrupt, daemon=True).start()
         return command.run(self._streams, self._engine_room, self._user, request.line, terminal=self._terminal)

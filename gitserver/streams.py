@@ -47,9 +47,19 @@ class ClientStreams:
         return self._writing > 0 or (self._reading > 0 and not self._input.ended)
 
     @property
+    def received(self) -> int:
+        """How many bytes have come from the client."""
+        return self._input.received
+
+    @property
+    def sent(self) -> int:
+        """How many bytes have gone to the client, keepalives left out."""
+        return self._written
+
+    @property
     def moved(self) -> int:
         """How many bytes have come from the client and gone to it, keepalives left out."""
-        return self._input.received + self._written
+        return self.received + self.sent
 
     @contextmanager
     def awaiting_input(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from hooks import metrics
 from hooks.redaction import Redactor, patterns
 from store.secret import Secret
 
@@ -100,7 +101,9 @@ class OperationLog:
         if not text or self.closed:
             return
         try:
-            self._size += self._file.write(text.encode(errors="replace")) or 0
+            written = self._file.write(text.encode(errors="replace")) or 0
+            self._size += written
+            metrics.LOG_BYTES.inc(written)
         except OSError as error:
             # A full disk must not turn a deploy that has succeeded into half a failure.
             log.warning("an operation's log cannot be written", error=error.strerror)

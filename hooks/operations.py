@@ -10,9 +10,10 @@ import threading
 from functools import partial
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from builder.collection import Unneeded
-from hooks import collection
+from hooks import collection, metrics
 from hooks.addresses import Addresses
 from hooks.deprovision import deprovision
 from hooks.log import Logs, OperationLog
@@ -113,7 +114,15 @@ class Operations:
             )
 
     def _run(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event) -> None:
-        events = log.bind(operation=operation.id, app=operation.app, type=operation.type)
+        """Run an operation on this thread, so that whatever is logged on it, in any room, carries the number."""
+        with (
+            bound_contextvars(operation=operation.id, app=operation.app),
+            metrics.OPERATION_SECONDS.labels(operation.type).time(),
+        ):
+            self._work(operation, operation_log, cancelled)
+
+    def _work(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event) -> None:
+        events = log.bind(type=operation.type)
         step = Steps(operation)
         status: Status = "failed"
         try:
@@ -167,6 +176,8 @@ class Operations:
         self.logs.close(operation.id)
         with Steps(operation)("let_go"):
             self._pipeline.repository(operation.app_id).let_go("operations", operation.id)
+        with self._store.read() as connection:
+            metrics.ended(operations.by_id(connection, operation.id))
 
     def cancel(self, operation: Operation) -> None:
         """End an operation that waits, or ask one that runs to stop; it then ends as cancelled, or just succeeded.
@@ -247,6 +258,21 @@ class Operations:
                 if isinstance(error, ImageMissingError) and app.id not in self._made_again:
                     self._made_again.add(app.id)  # once is enough: a build that fails would fail each minute
                     self._make_again(app.id)
+
+    @property
+    def queued(self) -> int:
+        """How many operations wait."""
+        return len(self._queue.waiting())
+
+    @property
+    def running(self) -> int:
+        """How many operations run."""
+        return self._queue.running
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no more operations are taken."""
+        return self._queue.stopping
 
     @property
     def overdue(self) -> bool:

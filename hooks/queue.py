@@ -87,6 +87,11 @@ class Queue:
         with self._changed:
             return [job.number for job in self._waiting]
 
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._running)
+
     def drain(self, seconds: float) -> bool:
         """Start nothing more and wait for what runs; return whether all of it ended in time."""
         deadline = time.monotonic() + seconds

@@ -105,6 +105,13 @@ class Proxy:
         """Whether the proxy is alive; cheap enough to be asked every second."""
         return self._alive() is not None
 
+    def answers(self) -> bool:
+        """Return whether the master answers and has a worker. Waits for nobody but the master."""
+        try:
+            return self._alive() is not None and bool(self._master.workers())
+        except ProxyUnreachableError:
+            return False
+
     def stop(self) -> None:
         """Stop the proxy with all its connections, if it runs. Its files stay: `start` brings its routes back."""
         with self._lock:

@@ -75,6 +75,10 @@ class Releaser:
         if not self._proxy.running:
             self._proxy.start()
 
+    def proxy_answers(self) -> bool:
+        """Return whether the proxy has a process that takes requests, by its own word."""
+        return self._proxy.answers()
+
     def standing(self) -> frozenset[tuple[str, str]]:
         """Return the ids and states of this instance's containers: what changes when one dies or is taken away."""
         with Engine(self._engine) as engine:

@@ -75,6 +75,11 @@ class Store:
         with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
             yield connection
 
+    def probe(self) -> None:
+        """Write something that changes nothing; raises what a write raises when the records cannot be written."""
+        with self.write() as connection:
+            connection.execute(installation.update().values(instance=installation.c.instance))
+
     def instance(self) -> str:
         """Return the id that marks this server's containers."""
         with self.read() as connection:

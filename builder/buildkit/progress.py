@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from prometheus_client import Counter
 
+from builder import metrics
 from builder.buildkit.messages_pb2 import StatusResponse, Vertex, VertexLog
 from builder.dockerfile import Instruction
 from builder.output import Lines, one_line
@@ -146,9 +148,18 @@ class Progress:
             outcome = "CANCELED" if _is_consequence(vertex.error) else "ERROR"
         elif vertex.cached:
             outcome = "CACHED"
+            self._count(vertex, metrics.CACHED)
         else:
+            self._count(vertex, metrics.RUN)
             outcome = f"DONE {_seconds(vertex.completed) - shown.started:.1f}s"
         self._say(f"#{shown.number} {outcome}\n")
+
+    @staticmethod
+    def _count(vertex: Vertex, origin: Counter) -> None:
+        """Count a step that has ended. The first of a stage is its base image, which is no work."""
+        step = _STEP.match(vertex.name)
+        if step and int(step["number"]) > 1:
+            origin.inc()
 
 
 def _is_consequence(error: str) -> bool:
