@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import cast
 
+from structlog.contextvars import bind_contextvars
+
 from gitserver.streams import ClientStreams
 from hooks.engine_room import EngineRoom, Frame, User
 from store.errors import SlipwayError, UsageError
@@ -59,6 +61,9 @@ def _relay(
     frames = cast(Generator[Frame], engine_room.command(user, line, stdin))
     with closing(frames):
         for frame in frames:
+            if frame.operation:
+                # On this thread, which is the session's, whatever is logged from here on tells of it.
+                bind_contextvars(operation=frame.operation)
             if frame.out:
                 out(frame.out)
             if frame.err:

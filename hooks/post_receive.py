@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from structlog.contextvars import bind_contextvars
+
 from hooks.engine_room import EngineRoom, EngineRoomUnreachableError, Frame, Repository, User
 from hooks.pre_receive import RefUpdate
 from store.errors import SlipwayError
@@ -41,7 +43,10 @@ def deploy(
         try:
             for frame in stream:
                 lost_at = None
-                operation = frame.operation or operation
+                if frame.operation:
+                    operation = frame.operation
+                    # On this thread, which is the session's, whatever is logged from here on tells of it.
+                    bind_contextvars(operation=operation)
                 if frame.out:
                     received += len(frame.out.encode())
                     say(frame.out)
