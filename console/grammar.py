@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 
 from console import access, commands
 from console.live import Live
+from console.portal import Portal
 from hooks.addresses import Addresses
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
@@ -52,6 +53,7 @@ class Room:
     """Candidates for apps' own ports; None where apps have host names."""
     usable: Callable[[int], bool]
     """Whether the proxy could open a port."""
+    portal: Portal = field(default_factory=Portal)
 
 
 class InputNeededError(Exception):

@@ -21,8 +21,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from console import access, live
-from console.grammar import LOCAL, Call, Room, run
+from console import access, live, portal, sessions
+from console.grammar import LOCAL, Call, Outcome, Room, run
 from console.watching import Watching
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
@@ -56,6 +56,7 @@ class Interface:
                 Route("/authenticate", _answered(self._authenticate), methods=["POST"]),
                 Route("/repository", _answered(self._repository), methods=["POST"]),
                 Route("/commands", self._command, methods=["POST"]),
+                Route("/portal", self._portal, methods=["POST"]),
                 Route("/pushes", self._push, methods=["POST"]),
                 Route("/operations/{number:int}/log", self._log, methods=["GET"]),
                 *self._watching.routes(trusted=True),
@@ -68,9 +69,15 @@ class Interface:
         return Starlette(routes=self._watching.routes(trusted=False))
 
     def _authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
+        name = body["name"]
+        in_portal = name.startswith(portal.PREFIX)
         with self._room.store.read() as connection:
-            user = users.by_key(connection, body["key"])
-        return {"user": user and {"id": user.id, "name": user.name}}
+            if in_portal:
+                holder = self._room.portal.holder(name, body["key"])
+                user = None if holder is None else users.by_id(connection, holder)
+            else:
+                user = users.by_key(connection, body["key"])
+        return {"user": user and {"id": user.id, "name": user.name, "portal": name if in_portal else None}}
 
     def _repository(self, body: dict[str, Any]) -> dict[str, Any]:
         path = body["path"].removeprefix("/").removesuffix("/").removesuffix(".git")
@@ -103,27 +110,30 @@ class Interface:
         body = await request.json()
         user = await run_in_threadpool(self._user, body)
         call = Call(self._room, user, body["stdin"])
-        outcome = await run_in_threadpool(run, call, body["line"])
+        return _stream(self._frames(await run_in_threadpool(run, call, body["line"])))
 
-        async def frames() -> AsyncIterator[dict[str, Any]]:
-            if outcome.needs_input:
-                yield {"input": True}
-            if outcome.out:
-                yield {"out": outcome.out}
-            if outcome.err:
-                yield {"err": outcome.err}
-            if outcome.live is not None:
-                async for frame in live.frames(outcome.live):
-                    yield frame
-                return
-            if outcome.operation is None:
-                yield {"exit": outcome.exit}
-                return
-            async for frame in self._watch(outcome.operation, 0):
-                # The log has told the error already; a push needs it once more, for its report, a command does not.
-                yield {name: value for name, value in frame.items() if name != "error"}
+    async def _portal(self, request: HttpRequest) -> Response:
+        body = await request.json()
+        user = await run_in_threadpool(self._user, body)
+        return _stream(self._frames(await run_in_threadpool(sessions.enter, self._room, user, body["portal"])))
 
-        return _stream(frames())
+    async def _frames(self, outcome: Outcome) -> AsyncIterator[dict[str, Any]]:
+        if outcome.needs_input:
+            yield {"input": True}
+        if outcome.out:
+            yield {"out": outcome.out}
+        if outcome.err:
+            yield {"err": outcome.err}
+        if outcome.live is not None:
+            async for frame in live.frames(outcome.live):
+                yield frame
+            return
+        if outcome.operation is None:
+            yield {"exit": outcome.exit}
+            return
+        async for frame in self._watch(outcome.operation, 0):
+            # The log has told the error already; a push needs it once more, for its report, a command does not.
+            yield {name: value for name, value in frame.items() if name != "error"}
 
     async def _push(self, request: HttpRequest) -> Response:
         body = await request.json()

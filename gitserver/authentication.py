@@ -37,8 +37,8 @@ KEY_CLASSES: dict[str, type[paramiko.PKey]] = {
 }
 """Signature algorithms (RFC 8332, RFC 5656, RFC 8709), none with SHA-1, and who reads the keys that belong to them."""
 
-Identify = Callable[[str], User | None]
-"""Tells whose a public key is, given as `TYPE BASE64`."""
+Identify = Callable[[str, str], User | None]
+"""Tells who somebody is by the user name that they connect as and a public key, given as `TYPE BASE64`."""
 
 
 class PublicKeyAuthentication(AuthHandler):
@@ -76,7 +76,7 @@ class PublicKeyAuthentication(AuthHandler):
     def _parse_userauth_request(self, m: paramiko.Message) -> None:
         if self.authenticated:
             return
-        # The user name is signed together with everything else, and otherwise does not matter.
+        # The user name is signed together with everything else. What it means is the engine room's to say.
         username = m.get_binary()
         if m.get_binary() != b"ssh-connection":
             self._disconnect_service_not_available()
@@ -97,7 +97,8 @@ class PublicKeyAuthentication(AuthHandler):
         algorithm = m.get_binary().decode("ascii", "replace")
         blob = m.get_binary()
         key = _read_key(algorithm, blob)
-        user = None if key is None else self._identify(f"{key.get_name()} {key.get_base64()}")
+        name = username.decode("ascii", "replace")
+        user = None if key is None else self._identify(name, f"{key.get_name()} {key.get_base64()}")
         if key is None or user is None:
             self._fail()
         elif not signed:

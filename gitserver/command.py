@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import cast
 
@@ -23,24 +23,10 @@ def run(streams: ClientStreams, engine_room: EngineRoom, user: User, line: str, 
     SlipwayError for what the user should read, ClientGoneError or CallerGoneError when they have left; the operation
     goes on then.
     """
-    end = "\r\n" if terminal else "\n"
-
-    def to(write: Callable[[bytes], None], text: str) -> None:
-        write(text.replace("\n", end).encode())
-
     stdin: str | None = None
     while True:
-        last = _relay(
-            engine_room,
-            user,
-            line,
-            stdin,
-            lambda text: to(streams.write, text),
-            lambda text: to(streams.write_error, text),
-        )
+        last = _relay(streams, engine_room.command(user, line, stdin), terminal=terminal)
         if not last.input:
-            if last.error:
-                to(streams.write_error, f"{last.error}\n")
             return cast(int, last.exit)
         if stdin is not None:
             raise SlipwayError("the server asked for standard input twice; report this to whoever runs it")
@@ -49,25 +35,32 @@ def run(streams: ClientStreams, engine_room: EngineRoom, user: User, line: str, 
         stdin = _read_text(streams)
 
 
-def _relay(
-    engine_room: EngineRoom,
-    user: User,
-    line: str,
-    stdin: str | None,
-    out: Callable[[str], None],
-    err: Callable[[str], None],
-) -> Frame:
+def watch(streams: ClientStreams, frames: Iterator[Frame], *, terminal: bool) -> int:
+    """Show an answer that reads no standard input, and return its exit status."""
+    last = _relay(streams, frames, terminal=terminal)
+    if last.exit is None:
+        raise SlipwayError("this command reads standard input; give it over SSH, by its name")
+    return last.exit
+
+
+def _relay(streams: ClientStreams, frames: Iterator[Frame], *, terminal: bool) -> Frame:
     """Pass text on as it comes, and return the frame that ends the answer: an exit, or a question for input."""
-    frames = cast(Generator[Frame], engine_room.command(user, line, stdin))
-    with closing(frames):
+    end = "\r\n" if terminal else "\n"
+
+    def to(write: Callable[[bytes], None], text: str) -> None:
+        write(text.replace("\n", end).encode())
+
+    with closing(cast(Generator[Frame], frames)):
         for frame in frames:
             if frame.operation:
                 # On this thread, which is the session's, whatever is logged from here on tells of it.
                 bind_contextvars(operation=frame.operation)
             if frame.out:
-                out(frame.out)
+                to(streams.write, frame.out)
             if frame.err:
-                err(frame.err)
+                to(streams.write_error, frame.err)
+            if frame.error:
+                to(streams.write_error, f"{frame.error}\n")
             if frame.input or frame.exit is not None:
                 return frame
     raise SlipwayError("the server ended its answer in the middle; see `operations` for what became of the command")

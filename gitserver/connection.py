@@ -184,8 +184,8 @@ class Connection(paramiko.ServerInterface):
             self.idle_since = None if self._sessions else time.monotonic()
             self.ended = self._over and not self._sessions
 
-    def _identify(self, key: str) -> User | None:
-        user = self._engine_room.authenticate(key)
+    def _identify(self, name: str, key: str) -> User | None:
+        user = self._engine_room.authenticate(key, name)
         if user is None:
             self._counters.add(Count.UNKNOWN_KEYS)
             self._log.info("authentication.unknown_key", kind=key.partition(" ")[0])
@@ -224,8 +224,13 @@ class Connection(paramiko.ServerInterface):
         return True
 
     def check_channel_env_request(self, channel: paramiko.Channel, name: bytes, value: bytes) -> bool:
-        """Take Git's own variable and no other from the client's environment."""
+        """Take Git's own variable and no other from the client's environment.
+
+        Aptible's client sends its token to the portal. It has been asked for over HTTP already, so it is not looked at.
+        """
         session = self._sessions.get(channel.chanid)
+        if session is not None and session.in_portal and name == b"ACCESS_TOKEN":
+            return True
         if session is None or name != b"GIT_PROTOCOL" or not _GIT_PROTOCOL.fullmatch(value):
             return False
         session.git_protocol = value.decode()

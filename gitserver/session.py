@@ -56,6 +56,11 @@ class Session:
         self._line: bytes | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def in_portal(self) -> bool:
+        """Whether the user name of the connection says already what the session is for."""
+        return self._user.portal is not None
+
     def terminal_at_client(self) -> bool:
         """Note that the client's terminal is in raw mode; False once the session has been asked for something."""
         self._terminal = not self._asked
@@ -124,6 +129,10 @@ class Session:
                 self._ended(self)
 
     def _serve(self) -> int:
+        if self.in_portal:
+            # Whatever the client asks for, as with a forced command (sshd_config(5), ForceCommand).
+            self._log.info("session.portal")
+            return command.watch(self._streams, self._engine_room.portal(self._user), terminal=self._terminal)
         if self._line is None:
             self._write_text(self._streams.write, greeting(self._user))
             return 0

@@ -39,6 +39,8 @@ class User:
 
     id: int
     name: str
+    portal: str | None = None
+    """The user name of a connection that may do one thing only, which `EngineRoom.portal` does."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,12 @@ class EngineRoom:
         """Return the same engine room as `caller` sees it: every call raises CallerGoneError once they have left."""
         return EngineRoom(self._path, caller)
 
-    def authenticate(self, key: str) -> User | None:
+    def authenticate(self, key: str, name: str = "") -> User | None:
         """Return who owns a public key, or None.
 
-        `key` is the OpenSSH one-line form without a comment, `TYPE BASE64`.
+        `key` is the OpenSSH one-line form without a comment, `TYPE BASE64`; `name` is the user name of the connection.
         """
-        answer = self._ask("/authenticate", {"key": key})
+        answer = self._ask("/authenticate", {"key": key, "name": name})
         return None if answer["user"] is None else User(**answer["user"])
 
     def repository(self, user: User, path: str, service: GitService) -> Repository:
@@ -169,6 +171,13 @@ class EngineRoom:
         """
         body = {"user": user and user.id, "line": line if isinstance(line, str) else list(line), "stdin": stdin}
         yield from self._stream("POST", "/commands", body)
+
+    def portal(self, user: User) -> Iterator[Frame]:
+        """Do, once, what the user name of a user's connection stands for: show an operation, or run its command.
+
+        Raises RefusedError if it has been done already.
+        """
+        yield from self._stream("POST", "/portal", {"user": user.id, "portal": user.portal})
 
     def push(self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[Secret]) -> Iterator[Frame]:
         """Deploy commit `new` as the update of `ref` from `old` (40 hexadecimal digits; 40 zeros for a new ref).

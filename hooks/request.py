@@ -31,6 +31,8 @@ class Request:
     settings: Mapping[str, int | float] = field(default_factory=dict)
     """By the names that the fields of `store.services.ServiceSettings` have. Where no service is named, they are what
     services begin with that the app never had."""
+    command: str | None = None
+    """What a session runs: a line for the image's shell."""
     force_zero_downtime: bool = False
     """Whether new containers should be up before old ones stop also where no route leads to them."""
 
@@ -46,6 +48,7 @@ class Request:
                 "release": self.release,
                 "service": self.service,
                 "settings": dict(self.settings),
+                "command": self.command,
                 "force_zero_downtime": self.force_zero_downtime,
             }
         ).encode()

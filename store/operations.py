@@ -15,7 +15,8 @@ from store.errors import RefusedError
 from store.seal import Seal
 from store.tables import apps, now, operations, users
 
-Type = Literal["deploy", "configure", "restart", "rebuild", "rollback", "scale", "deprovision"]
+Type = Literal["deploy", "configure", "restart", "rebuild", "rollback", "scale", "deprovision", "logs", "execute"]
+"""The last two are sessions: records that somebody looked at logs or ran a command, over as soon as they are made."""
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 UNFINISHED: tuple[Status, ...] = ("queued", "running")
@@ -68,6 +69,25 @@ def add(connection: Connection, seal: Seal, app: App, user_id: int | None, kind:
     sealed = seal.close(request, _place(operation_id))
     connection.execute(operations.update().where(operations.c.id == operation_id).values(request=sealed))
     return by_id(connection, operation_id)
+
+
+def note(connection: Connection, seal: Seal, app: App, user_id: int | None, kind: Type, request: bytes) -> Operation:
+    """Record a session, which nothing waits for. Its request stays until it is taken."""
+    session = add(connection, seal, app, user_id, kind, request)
+    moment = now()
+    connection.execute(
+        operations.update()
+        .where(operations.c.id == session.id)
+        .values(status="succeeded", started_at=moment, finished_at=moment)
+    )
+    return by_id(connection, session.id)
+
+
+def take_request(connection: Connection, seal: Seal, operation: Operation) -> bytes | None:
+    """Open a session's request and forget it; None if somebody has taken it before."""
+    sealed = connection.execute(select(operations.c.request).where(operations.c.id == operation.id)).scalar_one()
+    connection.execute(operations.update().where(operations.c.id == operation.id).values(request=b""))
+    return seal.open(sealed, _place(operation.id)) if sealed else None
 
 
 def by_id(connection: Connection, operation_id: int) -> Operation:

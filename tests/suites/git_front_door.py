@@ -40,7 +40,7 @@ class AnyFolder(EngineRoom):
     def on_behalf_of(self, caller: Caller) -> EngineRoom:
         return self
 
-    def authenticate(self, key: str) -> User | None:
+    def authenticate(self, key: str, name: str = "") -> User | None:
         return User(1, "tester") if key == self._key else None
 
     def repository(self, user: User, path: str, service: GitService) -> Repository:
