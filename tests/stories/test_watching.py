@@ -60,6 +60,7 @@ def test_a_good_and_a_bad_push_are_seen_in_numbers_and_in_every_line(
     assert (after["slipway_operations_queued"], after["slipway_operations_running"]) == (0, 0)
     assert after["slipway_ready"] == 1
     assert not [name for name in after if "watched" in name], "metrics name an app or a user"
+    _check_dashboard(after)
 
     lines = events(server)
     assert {line["process"] for line in lines} == {"engine", "front"}
@@ -73,3 +74,30 @@ def test_a_good_and_a_bad_push_are_seen_in_numbers_and_in_every_line(
         work = [line for line in lines[begin : end + 1] if line["process"] == "engine"]
         assert len(work) >= 4, "the steps of the operation are not told"
         assert {line.get("operation") for line in work} == {number}
+
+
+def _check_dashboard(measured: dict[str, float]) -> None:
+    """Each query of the dashboard names metrics, labels and values that there are."""
+    series = [_series(name) for name in measured]
+    panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+    assert len(panels) > 15
+    for panel in panels:
+        for target in panel["targets"]:
+            named: set[str] = set()
+            query = target["expr"]
+            for name, selector in re.findall(r"(slipway_\w+)\{([^}]*)\}", query):
+                wanted = dict(re.findall(r'(\w+)="([^"]*)"', selector))
+                assert wanted.pop("job") == "$job", f"{panel['title']} mixes servers"
+                found = [labels for other, labels in series if other == name and wanted.items() <= labels.items()]
+                assert found, f"{panel['title']}: no {name} with {wanted}"
+                named |= {label for labels in found for label in labels}
+            assert set(re.findall(r"slipway_\w+", query)), f"{panel['title']} asks for nothing"
+            assert set(re.findall(r"slipway_\w+", query)) == set(re.findall(r"(slipway_\w+)\{", query))
+            grouped = {label.strip() for by in re.findall(r"by \(([^)]*)\)", query) for label in by.split(",")}
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            assert grouped | shown <= named, f"{panel['title']}: there is no label {grouped | shown - named}"
+
+
+def _series(name: str) -> tuple[str, dict[str, str]]:
+    metric, _, labels = name.partition("{")
+    return metric, dict(re.findall(r'(\w+)="([^"]*)"', labels))
