@@ -20,6 +20,7 @@ from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerfile import Dockerfile
 from builder.engine import SECONDS_A_MINUTE, EngineUnreachableError, IsolatedClient, TimeLimitError, session
 from builder.image import Image
+from builder.limits import OutputLimitError, counted
 from builder.options import DEFAULTS, Options
 from builder.plan import Builder, Plan
 from builder.reference import Reference
@@ -83,7 +84,7 @@ def build(
         builder: Builder | None = None
         try:
             with session(engine, cancelled, deadline) as client:
-                builder = choose(options.builder, client)
+                builder = choose(options, client)
                 builder.check(file)
                 references = [use.reference for use in layout.uses.values()]
                 asked = [each for each in references if str(each) not in options.local_images]
@@ -127,11 +128,11 @@ def build(
                         labels=labels,
                         rebuild=rebuild,
                     )
-                    inspection = client.image(builder.build(client, plan, say))
+                    inspection = client.image(builder.build(client, plan, counted(say)))
                     metrics.BUILT.inc()
                     made.append(name)
                     client.name_image(inspection["Id"], name)
-        except (CancelledError, TimeLimitError) as error:
+        except (CancelledError, TimeLimitError, OutputLimitError) as error:
             if builder:
                 _discard(builder, engine, made)
             if isinstance(error, TimeLimitError):
