@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from builder.disk import NO_SPACE
 from store.errors import SlipwayError
 
 CPU_PERIOD = 100_000
@@ -54,18 +55,22 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def counted(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Return `say` for one build, which raises OutputLimitError when it has been given too much."""
-    left = LONGEST_OUTPUT
+class Output:
+    """What one build prints, on its way to `say`: counted, and looked at for what it tells about the disk."""
 
-    def say_counted(text: str) -> None:
-        nonlocal left
-        left -= len(text)
-        if left < 0:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._left = LONGEST_OUTPUT
+        self.no_space = False
+        """Whether a program has said that there is no space left."""
+
+    def __call__(self, text: str) -> None:
+        """Say whole lines. Raises OutputLimitError when it has been too much."""
+        self._left -= len(text)
+        if self._left < 0:
             raise OutputLimitError(
                 f"The build was stopped, since it printed more than {LONGEST_OUTPUT >> 20} MiB; look for a program in "
                 "it that repeats itself, or send its output to /dev/null."
             )
-        say(text)
-
-    return say_counted
+        self.no_space = self.no_space or NO_SPACE in text.lower()
+        self._say(text)

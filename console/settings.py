@@ -249,6 +249,7 @@ SETTINGS = (
         "A file with the token that `/metrics` takes (`Authorization: Bearer TOKEN`); without it, the metrics are for "
         "this machine alone.",
     ),
+    Setting(
         "build_memory",
         "SIZE",
         "4G",

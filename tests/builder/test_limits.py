@@ -56,14 +56,14 @@ def test_stages_side_by_side_have_the_memory_together(
     workbench: Workbench, private_base: str, registry: Registry, account: Account
 ) -> None:
     workbench.options = replace(workbench.options, limits=Limits(memory=96 << 20))
-    # Not the same command, which BuildKit would run once for all of them.
-    held = """RUN ["python3", "-c", "held = bytearray(60 << 20); import time; time.sleep(600 + {number})"]\n"""
-    stages = "".join(
-        f"FROM {private_base} AS s{number}\n{held.format(number=number)}RUN touch /{number}\n" for number in range(3)
-    )
-    copies = "".join(f"COPY --from=s{number} /{number} /\n" for number in range(3))
+    text = ""
+    for number in range(3):
+        # Not the same command, which BuildKit would run once for all of them.
+        hold = f"held = bytearray(60 << 20); import time; time.sleep(600 + {number})"
+        text += f'FROM {private_base} AS s{number}\nRUN ["python3", "-c", "{hold}"]\nRUN touch /{number}\n'
+    text += f"FROM {private_base}\n" + "".join(f"COPY --from=s{number} /{number} /\n" for number in range(3))
     with pytest.raises(MemoryLimitError, match=r"^The Dockerfile's build was stopped, since .* 96 MiB of memory"):
-        workbench.build({"Dockerfile": f"{stages}FROM {private_base}\n{copies}"}, account(registry))
+        workbench.build({"Dockerfile": text}, account(registry))
 
 
 @BOTH_BUILDERS
