@@ -33,6 +33,7 @@ from hooks.pipeline import Pipeline
 from releaser.haproxy import Proxy, bindable
 from releaser.releaser import Releaser
 from store.database import Store
+from store.reserve import Reserve
 
 log = structlog.get_logger()
 
@@ -69,7 +70,10 @@ def run(
     addresses = Addresses(settings.public_host, settings.ssh.port, settings.http.port, settings.domain)
     releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
     pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
-    desk = Operations(store, Logs(settings.data.logs), pipeline, releaser, addresses, settings.operations)
+    reserve = Reserve(settings.data.reserve)
+    desk = Operations(
+        store, Logs(settings.data.logs, reserve), pipeline, releaser, addresses, settings.operations, reserve
+    )
     room = Room(
         store,
         desk,

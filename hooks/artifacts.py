@@ -23,6 +23,9 @@ from store.errors import SlipwayError
 from store.releases import Artifact
 from store.secret import Secret
 
+BUILD_SECONDS = 30 * 60.0
+"""Time limit of a build, as in Aptible's contract; and of pulling an image that is deployed as it is."""
+
 
 class NothingToReleaseError(SlipwayError):
     """The app has never been deployed, so there is nothing to run again."""
@@ -81,7 +84,7 @@ class Artifacts:
                 labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
                 say=log.write,
                 cancelled=cancelled,
-                time_limit=self._builds.seconds,
+                time_limit=BUILD_SECONDS,
                 cache_key=self._cache_key(plan.app),
                 options=self._builds,
                 rebuild=plan.request.type == "rebuild",
@@ -103,7 +106,7 @@ class Artifacts:
                 config=plan.config.values,
                 say=log.write,
                 cancelled=cancelled,
-                time_limit=self._builds.seconds,
+                time_limit=BUILD_SECONDS,
                 options=self._builds,
             )
         return Artifact(

@@ -1,16 +1,19 @@
 """The commit point of an operation: branches, config and release move together, and the operation has succeeded.
 
 It is one transaction of the records. The branches move just before it; what they were is recorded first, so that a
-start which finds the operation unfinished puts them back (`hooks.operations`).
+start which finds the operation unfinished puts them back (`hooks.recovery`).
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from hooks.plan import Plan
 from hooks.repository import Branches
 from hooks.steps import Steps
 from store import apps, configs, operations, releases, services
 from store.database import Store
+from store.errors import SlipwayError
 from store.releases import Artifact
 
 
@@ -19,7 +22,7 @@ def commit(store: Store, plan: Plan, artifact: Artifact, number: int | None, ste
 
     Raises StaleRefError if somebody else has moved a branch; then, and whatever else goes wrong, nothing has moved.
     """
-    before, wanted = plan.branches, _branches_after(artifact, plan.branches)
+    before, wanted = plan.branches, branches_after(artifact, plan.branches)
     if artifact.commit and number is not None:
         with step("hold_release"):
             plan.repository.hold("releases", number, artifact.commit)
@@ -39,7 +42,8 @@ def commit(store: Store, plan: Plan, artifact: Artifact, number: int | None, ste
             apps.serve_from(connection, plan.app, plan.operation.id)
             operations.finish(connection, plan.operation, "succeeded")
     except BaseException:
-        plan.repository.move(wanted, before)
+        with suppress(SlipwayError, OSError):  # whoever ends the operation tries again (`hooks.endings`)
+            plan.repository.move(wanted, before)
         raise
 
 
@@ -51,12 +55,12 @@ def commit_config(store: Store, plan: Plan, step: Steps) -> None:
         operations.finish(connection, plan.operation, "succeeded")
 
 
-def _branches_after(artifact: Artifact, before: Branches) -> Branches:
-    """Return where the deploying branches belong once `artifact` runs.
+def branches_after(artifact: Artifact | None, before: Branches) -> Branches:
+    """Return where the deploying branches belong once `artifact` runs, None for nothing at all.
 
     An image that was deployed as it is comes from no commit, so no branch says that it runs; a later push of
     whatever commit is then a change again.
     """
-    if artifact.commit is None or artifact.git_ref is None:
+    if artifact is None or artifact.commit is None or artifact.git_ref is None:
         return dict.fromkeys(before)
     return {**before, artifact.git_ref: artifact.commit}

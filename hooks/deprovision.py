@@ -39,19 +39,19 @@ def deprovision(
     with store.read() as connection:
         app = apps.by_id(connection, operation.app_id)
     log.line("-----> Removing the route and the containers")
-    with step("take down"):
+    with step("take_down"):
         releaser.remove(app.id)
     log.line("-----> Removing releases, config, repository and images")
     with step("forget"), store.write() as connection:
         apps.delete(connection, app)
-    with step("remove repository"):
+    with step("remove_repository"):
         repository.remove()
     try:
-        with step("remove images"):
+        with step("remove_images"):
             collection.forget(store, engine, app)
     except SlipwayError as error:
         # The app is gone; an image more or less is no reason to say that it is not.
         log.line(f"its images stay until the next collection of images: {error}")
-    with step("end"), store.write() as connection:
+    with step("commit"), store.write() as connection:
         operations.finish(connection, operation, "succeeded")
     log.line(f"-----> {app.handle} is gone; its name is free")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from hooks import metrics
 from hooks.redaction import Redactor, patterns
+from store.reserve import Reserve, is_full
 from store.secret import Secret
 
 log = structlog.get_logger()
@@ -25,7 +27,9 @@ Wake = Callable[[], None]
 class OperationLog:
     """The log of one unfinished operation. Any thread may write, any may watch."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: Reserve) -> None:
+        self._path = path
+        self._reserve = reserve
         self._file = path.open("ab", buffering=0)
         self._secrets: list[str] = []
         self._redactor = Redactor(())
@@ -43,6 +47,9 @@ class OperationLog:
 
     def redacted(self, text: str) -> str:
         """Return a whole text as this log would show it, to be shown elsewhere."""
+        return self._redacted(text)
+
+    def _redacted(self, text: str) -> str:
         redactor = Redactor(self._secrets)
         return redactor.feed(text) + redactor.flush()
 
@@ -66,6 +73,17 @@ class OperationLog:
             else:
                 self._put(self._redactor.feed(text + "\n"))
 
+    def last_line(self, text: str) -> None:
+        """Append the line that tells how the operation ended, unless a start that was cut off has done so already."""
+        with self._lock:
+            self._put(self._redactor.flush())
+            line = f"{self._redacted(text)}\n"
+            with self._path.open("rb") as file:
+                file.seek(-min(self._size, len(line.encode(errors="replace"))), os.SEEK_END)
+                told = file.read() == line.encode(errors="replace")
+            if not told:
+                self._put(line)
+
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Say what happens now, and how long it took when it is done."""
@@ -81,6 +99,9 @@ class OperationLog:
                 return
             self._put(self._redactor.flush())
             self.closed = True
+            with suppress(OSError):
+                # Whoever waited is answered now, and what they were answered has to be there after a power cut.
+                os.fsync(self._file.fileno())
             self._file.close()
             watchers = list(self._watchers)
         for wake in watchers:
@@ -100,13 +121,19 @@ class OperationLog:
     def _put(self, text: str) -> None:
         if not text or self.closed:
             return
-        try:
-            written = self._file.write(text.encode(errors="replace")) or 0
+        left = memoryview(text.encode(errors="replace"))
+        while left:
+            try:
+                written = self._file.write(left) or 0
+            except OSError as error:
+                if is_full(error) and self._reserve.spend():
+                    continue
+                # A full disk must not turn a deploy that has succeeded into half a failure.
+                log.warning("an operation's log cannot be written", error=error.strerror)
+                break
             self._size += written
             metrics.LOG_BYTES.inc(written)
-        except OSError as error:
-            # A full disk must not turn a deploy that has succeeded into half a failure.
-            log.warning("an operation's log cannot be written", error=error.strerror)
+            left = left[written:]
         for wake in self._watchers:
             wake()
 
@@ -114,8 +141,9 @@ class OperationLog:
 class Logs:
     """All operations' logs: files in one folder, and those that are being written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reserve: Reserve) -> None:
         self._folder = folder
+        self._reserve = reserve
         self._open: dict[int, OperationLog] = {}
 
     def path(self, operation_id: int) -> Path:
@@ -124,8 +152,12 @@ class Logs:
 
     def open(self, operation_id: int) -> OperationLog:
         """Begin an operation's log, or go on with it after a restart."""
-        opened = self._open[operation_id] = OperationLog(self.path(operation_id))
+        opened = self._open[operation_id] = OperationLog(self.path(operation_id), self._reserve)
         return opened
+
+    def opened(self, operation_id: int) -> OperationLog:
+        """Return the log of an operation that is not over, begun if need be."""
+        return self._open.get(operation_id) or self.open(operation_id)
 
     def live(self, operation_id: int) -> OperationLog | None:
         """Return the log of an operation that is not over."""

@@ -1,12 +1,13 @@
 """Operations from their opening to their end, whoever asked for them.
 
 An operation is a record before it is an action: `open` returns when the record is on disk, and what happens then no
-longer depends on who asked. At the start of the engine room `recover` ends what a crash left behind.
+longer depends on who asked. At the start of the engine room `hooks.recovery` ends what a crash left behind.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -16,9 +17,11 @@ from builder.collection import Unneeded
 from hooks import collection, metrics
 from hooks.addresses import Addresses
 from hooks.deprovision import deprovision
+from hooks.endings import Endings
 from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue
+from hooks.recovery import recover
 from hooks.request import Request
 from hooks.steps import Steps
 from releaser.engine import EngineUnreachableError, ImageMissingError
@@ -29,6 +32,7 @@ from store.apps import App
 from store.database import Store
 from store.errors import CancelledError, SlipwayError
 from store.operations import Operation, Status
+from store.reserve import DiskFullError, Reserve, is_full
 
 log = structlog.get_logger()
 
@@ -45,7 +49,14 @@ class Operations:
     """The engine room's desk: opens, queues, runs, cancels and recovers operations."""
 
     def __init__(
-        self, store: Store, logs: Logs, pipeline: Pipeline, releaser: Releaser, addresses: Addresses, limit: int
+        self,
+        store: Store,
+        logs: Logs,
+        pipeline: Pipeline,
+        releaser: Releaser,
+        addresses: Addresses,
+        limit: int,
+        reserve: Reserve,
     ) -> None:
         self._store = store
         self.logs = logs
@@ -53,6 +64,8 @@ class Operations:
         self._releaser = releaser
         self._addresses = addresses
         self._queue = Queue(limit)
+        self._reserve = reserve
+        self._endings = Endings(store, logs, pipeline.repository, reserve)
         # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
         self._opening = threading.Lock()
         self._put_off: set[int] = set()
@@ -62,11 +75,13 @@ class Operations:
     def open(self, app: App, user_id: int | None, request: Request) -> Operation:
         """Record an operation and queue it. Its log is there to be followed when this returns.
 
-        Raises StoppingError while the server stops, NoSuchAppError for an app that was deprovisioned meanwhile.
+        Raises StoppingError while the server stops, NoSuchAppError for an app that was deprovisioned meanwhile,
+        DiskFullError.
         """
         with self._opening:
             if self._queue.stopping:
                 raise StoppingError("the server is stopping; try again in a moment")
+            self._reserve.hold()
             with self._store.write() as connection:
                 apps.require(connection, app.id)
                 operation = operations.add(connection, self._store.seal, app, user_id, request.type, request.dump())
@@ -78,10 +93,11 @@ class Operations:
                 with step("introduce"):
                     operation_log = self.logs.open(operation.id)
                     self._introduce(operation, request, operation_log)
-                self._enqueue(operation, operation_log, request.push.ref if request.push else None)
-            except Exception:
-                with self._store.write() as connection:
-                    operations.finish(connection, operation, "failed", "the server could not begin it")
+                self._enqueue(operation, request)
+            except Exception as error:
+                self._endings.end(operation, "failed", "the server could not begin it")
+                if is_full(error):
+                    raise DiskFullError from error
                 raise
         return operation
 
@@ -97,13 +113,17 @@ class Operations:
             command = self._addresses.command(f"operation:{verb} {operation.id}")
             operation_log.line(f"  {verb}: {command}", public=True)
 
-    def _enqueue(self, operation: Operation, operation_log: OperationLog, branch: str | None = None) -> None:
+    def _enqueue(self, operation: Operation, request: Request) -> None:
+        branch = request.push.ref if request.push else None
+        operation_log = self.logs.opened(operation.id)
         job = Job(operation.id, operation.app_id, partial(self._run, operation, operation_log), branch=branch)
         for number in self._queue.overtake(job):
             with self._store.read() as connection:
                 overtaken = operations.by_id(connection, number)
-            self._end_waiting(
-                overtaken, f"superseded by operation {operation.id}, a newer push to {branch} by {operation.user}"
+            self._endings.end(
+                overtaken,
+                "cancelled",
+                f"superseded by operation {operation.id}, a newer push to {branch} by {operation.user}",
             )
         ahead = self._queue.add(job)
         if ahead is not None:
@@ -136,23 +156,24 @@ class Operations:
         except SlipwayError as failure:
             # It goes into the records and into the push's report as well, and may quote what an app has printed.
             error = operation_log.redacted(_one_line(str(failure)))
-        except Exception:
-            events.exception("operation met a defect")
-            error = f"the server met a defect of its own; its log tells more under operation {operation.id}"
+        except Exception as failure:
+            if is_full(failure):
+                error = str(DiskFullError())
+            else:
+                events.exception("operation met a defect")
+                error = f"the server met a defect of its own; its log tells more under operation {operation.id}"
         else:
-            self._end(operation)
+            self._endings.let_go(operation)
             return
         with self._store.read() as connection:
             over = operations.by_id(connection, operation.id).finished
         if over:
             # Released, and only then did something fail: the release stands, the next start clears what is left.
             events.warning("clearing up after a release failed", error=error)
+            self._endings.let_go(operation)
         else:
             events.info("operation ended", status=status, error=error)
-            operation_log.line(f"Error: {error}")
-            with step("record_failure"), self._store.write() as connection:
-                operations.finish(connection, operation, status, error)
-        self._end(operation)
+            self._endings.end(operation, status, error)
 
     def _do(self, operation: Operation, operation_log: OperationLog, cancelled: threading.Event, step: Steps) -> None:
         if operation.type != "deprovision":
@@ -172,30 +193,15 @@ class Operations:
                 engine=self._pipeline.engine,
             )
 
-    def _end(self, operation: Operation) -> None:
-        self.logs.close(operation.id)
-        with Steps(operation)("let_go"):
-            self._pipeline.repository(operation.app_id).let_go("operations", operation.id)
-        with self._store.read() as connection:
-            metrics.ended(operations.by_id(connection, operation.id))
-
     def cancel(self, operation: Operation) -> None:
         """End an operation that waits, or ask one that runs to stop; it then ends as cancelled, or just succeeded.
 
         Raises NotCancellableError for one that is over.
         """
         if self._queue.withdraw(operation.id):
-            self._end_waiting(operation, f"operation {operation.id} was cancelled before it began")
+            self._endings.end(operation, "cancelled", f"operation {operation.id} was cancelled before it began")
         elif not self._queue.cancel(operation.id):
             raise NotCancellableError(f"operation {operation.id} is over already; `operations` shows how it ended")
-
-    def _end_waiting(self, operation: Operation, error: str) -> None:
-        """End an operation that has been taken out of the queue."""
-        if operation_log := self.logs.live(operation.id):
-            operation_log.line(f"Error: {error}")
-        with Steps(operation)("record_failure"), self._store.write() as connection:
-            operations.finish(connection, operation, "cancelled", error)
-        self._end(operation)
 
     def drain(self, seconds: float, cancel_seconds: float) -> None:
         """Start nothing more, let what runs finish for so long, then cancel it. What waits is run by the next start."""
@@ -212,16 +218,9 @@ class Operations:
 
         To be called once, before anything else.
         """
-        with self._store.read() as connection:
-            left_over = operations.unfinished(connection)
-            for app in apps.everywhere(connection):
-                self._pipeline.repository(app.id).clear_locks()
-        for operation in left_over:
-            # What takes an app away cannot be undone, so it is done again to its end.
-            if operation.status == "running" and operation.type != "deprovision":
-                self._undo(operation)
-            else:
-                self._enqueue(operation, self.logs.open(operation.id))
+        recover(self._store, self._endings, self._pipeline.repository, self._enqueue)
+        with suppress(DiskFullError):  # then it is said to whoever asks for an operation
+            self._reserve.hold()
 
     def collect(self, keep: int, *, dry_run: bool) -> list[Unneeded]:
         """Remove images that no release needs any more; see `hooks.collection`."""
@@ -303,19 +302,6 @@ class Operations:
         if release is not None:
             # The very image that ran, not what its name may mean by now.
             self.open(app, None, Request("rebuild", image=release.artifact.image_digest))
-
-    def _undo(self, operation: Operation) -> None:
-        """End an operation that was cut off before its commit point."""
-        repository = self._pipeline.repository(operation.app_id)
-        if operation.branches_before is not None:
-            repository.move(repository.branches(), operation.branches_before)
-        error = f"the server was stopped during operation {operation.id}; nothing was changed, so do it again"
-        operation_log = self.logs.open(operation.id)
-        operation_log.line(f"Error: {error}")
-        with self._store.write() as connection:
-            operations.finish(connection, operation, "failed", error)
-        self._end(operation)
-        log.warning("operation was cut off", operation=operation.id, app=operation.app)
 
     def _current(self) -> list[ReleasePlan]:
         """Return what should be running: not what is just being deprovisioned."""

@@ -1,7 +1,7 @@
 """What one operation does: get an artifact and release it, while branch, config and release move together.
 
 Everything up to the commit point (`hooks.commit_point`) leaves what runs untouched and is undone when it fails. A crash
-before that point is undone at the next start (`hooks.operations`), after it completed.
+before that point is undone at the next start (`hooks.recovery`), after it completed.
 """
 
 from __future__ import annotations

@@ -69,5 +69,7 @@ def deploy(
 
 def _follow(engine_room: EngineRoom, operation: int | None, received: int) -> Iterator[Frame]:
     if operation is None:
-        raise EngineRoomUnreachableError("the server stopped before it had opened an operation; push again")
+        raise EngineRoomUnreachableError(
+            "the server was stopped just then; look with `operations` whether it has begun the deploy, else push again"
+        )
     return engine_room.follow(operation, received)

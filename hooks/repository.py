@@ -19,6 +19,7 @@ from dulwich.repo import Repo
 
 from hooks.pre_receive import RESERVED, ZERO
 from store.errors import SlipwayError
+from store.reserve import DiskFullError, is_full
 
 DEPLOYING = ("refs/heads/master", "refs/heads/main")
 """Branches whose update is a deploy."""
@@ -108,19 +109,23 @@ class BareRepository:
     def move(self, before: Branches, after: Branches) -> None:
         """Move branches from where they point to where they shall; None is no branch.
 
-        Raises StaleRefError, with none of them moved, if one is locked or does not point where `before` says.
+        Raises StaleRefError, with none of them moved, if one is locked or does not point where `before` says;
+        DiskFullError as well.
         """
         moved: list[str] = []
         for name, commit in after.items():
             if before.get(name) == commit:
                 continue
+            full = False
             try:
                 done = self._set(name, before.get(name), commit)
-            except (OSError, FileLocked):
-                done = False
+            except (OSError, FileLocked) as error:
+                done, full = False, is_full(error)
             if not done:
                 for earlier in moved:
                     self._set(earlier, after[earlier], before.get(earlier))
+                if full:
+                    raise DiskFullError
                 raise StaleRefError(f"{name} is locked or was moved by somebody else meanwhile; push again")
             moved.append(name)
 

@@ -44,6 +44,11 @@ class DataFolder:
         return self.root / "logs"
 
     @property
+    def reserve(self) -> Path:
+        """Space that is held for the day when the disk is full."""
+        return self.root / "reserve"
+
+    @property
     def proxy(self) -> Path:
         """HAProxy's configuration, sockets and pid file."""
         return self.root / "proxy"

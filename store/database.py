@@ -7,6 +7,7 @@ belongs into one transaction.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -16,9 +17,11 @@ import alembic.command
 import alembic.config
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.exc import OperationalError
 
 from store.data_folder import DataFolder
 from store.errors import SlipwayError
+from store.reserve import DiskFullError
 from store.seal import Seal
 from store.tables import installation
 
@@ -71,9 +74,17 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction that is durable when the block has ended, and undone if it raises."""
-        with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
-            yield connection
+        """Yield a connection in a transaction that is durable when the block has ended, and undone if it raises.
+
+        Raises DiskFullError where there is no room for it.
+        """
+        try:
+            with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
+                yield connection
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFullError from error
+            raise
 
     def probe(self) -> None:
         """Write something that changes nothing; raises what a write raises when the records cannot be written."""
