@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demo.person import Person
@@ -24,8 +24,18 @@ _ADMINISTRATION_SECONDS = 60.0
 class Server:
     """A server on one data folder. It can be started and stopped, or killed, as often as need be."""
 
-    def __init__(self, data: Path, engine: str, settings: Mapping[str, str] | None = None) -> None:
-        """Describe a server; `engine` is an engine's URL, `settings` are further environment variables."""
+    def __init__(
+        self,
+        data: Path,
+        engine: str,
+        settings: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] = PROGRAM,
+    ) -> None:
+        """Describe a server; `engine` is an engine's URL, `settings` are further environment variables.
+
+        `program` are the words that it is served by, which understand those of `slipway`.
+        """
+        self._program = program
         self.data = data
         self.log = data.parent / f"{data.name}.log"
         self.host = "127.0.0.1"
@@ -75,7 +85,7 @@ class Server:
 
     def start(self, *options: str) -> None:
         """Serve on free ports of the loopback address, and return when the server is ready."""
-        words = [*PROGRAM, *self.serve_words(), *options]
+        words = [*self._program, *self.serve_words(), *options]
         self.process = Process(words, log=self.log, environment=self.environment)
         ready = self.process.wait_for(r"^ready ssh=(\S+):(\d+) api=(\S+)$", 60)
         # The port stays the same over restarts, as people's remotes do.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import docker
-import pytest
 
 from demo.person import Person
 from demo.registry import Registry
 from demo.server import PROGRAM, Server
-from tests.stories.test_operations import eventually
+from store.data_folder import DataFolder
+from store.database import Store
 from tests.stories.web_app import answer, answers, create, files, read, show
+from tests.world.background import eventually
 from tests.world.working_copy import Repo
 
 
@@ -22,6 +23,18 @@ def run(server: Server, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PROGRAM, *words], env=server.environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def prune(server: Server, engine: str) -> None:
+    """Remove every image that a server has built, as a machine that is new or was tidied up lacks them."""
+    store = Store.open(DataFolder(server.data))
+    prefix = f"slipway-{store.instance()}/"
+    store.close()
+    with docker.APIClient(engine) as client:
+        built = [image for image in client.images() if any(tag.startswith(prefix) for tag in image["RepoTags"] or [])]
+        assert built
+        for image in built:
+            client.remove_image(image["Id"], force=True)
 
 
 def test_every_app_comes_back(
@@ -50,11 +63,7 @@ def test_every_app_comes_back(
     assert shop.push().returncode == 0, "what is deployed later is not in the backup"
     before = show(carol, "backed-up")
     server.down()
-    with docker.APIClient(engine) as client:
-        for image in client.images():
-            if any("/backed-up:" in tag for tag in image["RepoTags"] or []):
-                client.remove_image(image["Id"], force=True)
-
+    prune(server, engine)
     lost = server.data.rename(tmp_path / "lost")
     restored = run(server, "restore", archive, "--data", server.data)
     assert restored.returncode == 0, restored.stderr
@@ -119,15 +128,6 @@ def test_an_image_that_was_pruned_is_built_again(
     assert copy.push().returncode == 0
     url = show(carol, "pruned")["url"]
     server.down()
-    with docker.APIClient(engine) as client:
-        client.remove_image(show_image(client, "pruned"), force=True)
+    prune(server, engine)
     server.start()
     eventually(lambda: answers(url), "the app does not come back")
-
-
-def show_image(client: docker.APIClient, app: str) -> str:
-    """Return the id of an app's image on the engine."""
-    for image in client.images():
-        if any(f"/{app}:" in tag for tag in image["RepoTags"] or []):
-            return str(image["Id"])
-    pytest.fail(f"the engine has no image of {app}")

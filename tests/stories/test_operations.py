@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +16,7 @@ from demo.registry import Registry
 from demo.server import Server
 from tests.stories import web_app
 from tests.stories.web_app import answer, create, files, read, show, wait_until_operation
+from tests.world.background import Background, BackgroundPush, eventually
 from tests.world.gate import Gate
 from tests.world.working_copy import Repo
 
@@ -28,55 +26,6 @@ HANGS = "RUN echo hanging now && sleep 600"
 """A build step that only ends by being cancelled."""
 
 SLOW_START = 'import time\nprint("starting slowly", flush=True)\ntime.sleep(600)\n' + web_app.SERVER
-
-
-class Background:
-    """A command of somebody's that goes on while the story does."""
-
-    def __init__(self, person: Person, *words: str, folder: Path | None = None) -> None:
-        self._process = subprocess.Popen(
-            words,
-            cwd=folder or person.home,
-            env=dict(person.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._said = ""
-        self._grown = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            with self._grown:
-                self._said += line
-                self._grown.notify_all()
-
-    def wait_for(self, text: str) -> None:
-        """Return once it has shown `text`."""
-        with self._grown:
-            assert self._grown.wait_for(lambda: text in self._said, timeout=60), self._said
-
-    def interrupt(self) -> None:
-        """Type ^C: the whole foreground process group gets it."""
-        os.killpg(self._process.pid, signal.SIGINT)
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; return the exit status and all that was said."""
-        status = self._process.wait(timeout=120)
-        self._reader.join()
-        return status, self._said
-
-
-class BackgroundPush(Background):
-    """A `git push` in the background."""
-
-    def __init__(self, copy: Repo, *words: str) -> None:
-        super().__init__(copy.person, "git", "push", "aptible", *(words or ("master",)), folder=copy.folder)
 
 
 @pytest.fixture
@@ -104,14 +53,6 @@ def quiet_engine(engine: str) -> Iterator[Callable[[str], list[str]]]:
             return sorted(name for one in found for name in one["Names"] if one["Labels"].get("slipway.app", "") == app)
 
         yield names
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something that is under way has happened."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def test_a_busy_app_makes_the_next_one_wait_and_says_whom_for(
