@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.02
 def measure(work: Work, server: Slipway) -> str:
     """Return a table of memory figures: idle, and the most while each push runs."""
     assert server.process is not None
-    idle_doors, idle_all = _pss(server.process.pid)
+    idle_doors, idle_all = pss(server.process.pid)
     lines = [
         "\n| memory, MB | front doors with their Git programs | more than idle | to reach |",
         "|---|---|---|---|",
@@ -64,7 +64,7 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
-            self._most = max(self._most, _pss(self._process)[0])
+            self._most = max(self._most, pss(self._process)[0])
 
     def stop(self) -> float:
         self._over.set()
@@ -72,7 +72,7 @@ class _Peak:
         return self._most
 
 
-def _pss(supervisor: int) -> tuple[float, float]:
+def pss(supervisor: int) -> tuple[float, float]:
     """Return megabytes of the front doors and their children, and of the whole server."""
     doors = whole = 0.0
     waiting = [(supervisor, False)]
