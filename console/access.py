@@ -43,6 +43,7 @@ ON_APPS: Mapping[str, Role] = {
     "apps:create": Role.ADMIN,
     "apps:deprovision": Role.ADMIN,
     "apps:rename": Role.ADMIN,
+    "audit": Role.ADMIN,
     "endpoints:create": Role.ADMIN,
     "endpoints:remove": Role.ADMIN,
 }
@@ -64,7 +65,7 @@ ANYBODY = frozenset(
 )
 """What shows and changes only what belongs to whoever asks."""
 
-ADMINISTRATORS = frozenset({"environments:create", "gc", "users", "users:add"})
+ADMINISTRATORS = frozenset({"environments:create", "gc", "users", "users:add", "users:remove"})
 """What is about the whole server."""
 
 

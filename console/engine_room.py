@@ -16,7 +16,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from console.grammar import Room, load
+from console.housekeeping import keep_house
 from console.interface import Interface
+from console.key_uses import KeyUses
 from console.metrics import Metrics
 from console.readiness import Readiness
 from console.reconciliation import keep_agreeing
@@ -87,12 +89,15 @@ def run(
     stopping = threading.Event()
     recovery = threading.Thread(target=keep_agreeing, args=(desk, releaser, stopping), name="reconcile")
     recovery.start()
+    key_uses = KeyUses(store)
+    housekeeping = threading.Thread(target=keep_house, args=([key_uses.record], stopping), name="housekeeping")
+    housekeeping.start()
     watching = Watching(
         Readiness(settings.data, store, desk, releaser, counters),
         Metrics(store, desk, counters, places),
         settings.metrics_token_file,
     )
-    interface = Interface(room, watching)
+    interface = Interface(room, watching, key_uses)
     asyncio.run(
         _serve(
             [(interface.on_socket(), on_socket), (interface.on_tcp(), on_tcp)],
@@ -101,6 +106,7 @@ def run(
         )
     )
     recovery.join()
+    housekeeping.join()
     store.close()
 
 

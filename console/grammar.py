@@ -21,14 +21,16 @@ import click
 from sqlalchemy import Connection
 
 from console import access, commands
+from console.deeds import deed_of
 from console.live import Live
 from console.portal import Portal
 from hooks.addresses import Addresses
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.releaser import Releaser
-from store import apps, operations
+from store import apps, audit, operations
 from store.apps import App
+from store.audit import Origin
 from store.database import Store
 from store.errors import SlipwayError
 from store.operations import LOCAL_USER, NoSuchOperationError, Operation
@@ -67,6 +69,8 @@ class Call:
     room: Room
     user: User
     stdin: str | None = None
+    origin: Origin = audit.LOCAL
+    """Where the user asks from."""
     need: Role = Role.ADMIN
     """The least role that the command takes on what it is about."""
     printed: list[str] = field(default_factory=list)
@@ -192,9 +196,10 @@ def command(name: str, *, options_first: bool = False) -> Callable[[_Function], 
     def decorate(function: _Function) -> click.Command:
         @wraps(function)
         def allowed(call: Call, **words: Any) -> Operation | Live | None:
-            access.check(call.user, name)
-            call.need = access.needed(name)
-            return function(call, **words)
+            with audit.accounted(call.room.store.write, deed_of(call.user, call.origin, name, words)):
+                access.check(call.user, name)
+                call.need = access.needed(name)
+                return function(call, **words)
 
         return grammar.command(name, context_settings=settings)(click.pass_obj(allowed))
 

@@ -11,6 +11,8 @@ import asyncio
 import codecs
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from console import access, live, portal, sessions
+from console.deeds import named_app
 from console.grammar import LOCAL, Call, Outcome, Room, run
+from console.key_uses import KeyUses
 from console.watching import Watching
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
 from hooks.repository import DEPLOYING
 from hooks.request import Request
-from store import apps, operations, users
+from store import apps, audit, keys, operations, users
 from store.apps import App
+from store.audit import Deed, Origin
 from store.errors import RefusedError, SlipwayError
 from store.operations import Operation
 from store.roles import Role
@@ -45,9 +50,10 @@ CHUNK = 1 << 16
 class Interface:
     """Answers front doors and local programs."""
 
-    def __init__(self, room: Room, watching: Watching) -> None:
+    def __init__(self, room: Room, watching: Watching, key_uses: KeyUses) -> None:
         self._room = room
         self._watching = watching
+        self._key_uses = key_uses
 
     def on_socket(self) -> Starlette:
         """Return the application for the Unix socket, whose callers may do anything: they say who is asking."""
@@ -55,6 +61,7 @@ class Interface:
             routes=[
                 Route("/authenticate", _answered(self._authenticate), methods=["POST"]),
                 Route("/repository", _answered(self._repository), methods=["POST"]),
+                Route("/stored", _answered(self._stored), methods=["POST"]),
                 Route("/commands", self._command, methods=["POST"]),
                 Route("/portal", self._portal, methods=["POST"]),
                 Route("/pushes", self._push, methods=["POST"]),
@@ -70,34 +77,54 @@ class Interface:
 
     def _authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["name"]
-        in_portal = name.startswith(portal.PREFIX)
         with self._room.store.read() as connection:
-            if in_portal:
+            if name.startswith(portal.PREFIX):
                 holder = self._room.portal.holder(name, body["key"])
                 user = None if holder is None else users.by_id(connection, holder)
-            else:
-                user = users.by_key(connection, body["key"])
-        return {"user": user and {"id": user.id, "name": user.name, "portal": name if in_portal else None}}
+                return {"user": user and {"id": user.id, "name": user.name, "portal": name}}
+            login = keys.owner(connection, body["key"])
+        return {"user": login and {"id": login.user.id, "name": login.user.name, "key": login.key_id}}
 
     def _repository(self, body: dict[str, Any]) -> dict[str, Any]:
         path = body["path"].removeprefix("/").removesuffix("/").removesuffix(".git")
         environment, slash, handle = path.rpartition("/")
-        need = access.needed(body["service"])
-        app = self._app(self._user(body), handle, environment if slash else None, need, named=body["path"])
+        user, origin = self._who(body)
+        # That somebody is let in is no deed yet: a push is entered when it moves something.
+        deed = Deed(user.name, _by_git(origin), body["service"], app=named_app(handle), to_enter=False)
+        with self._accounted(deed):
+            need = access.needed(body["service"])
+            app = self._app(user, handle, environment if slash else None, need, named=body["path"])
         return {
             "app": app.handle,
             "path": str(self._room.pipeline.repository(app.id).path),
             "deploying_branches": DEPLOYING,
         }
 
-    def _user(self, body: dict[str, Any]) -> User:
+    def _stored(self, body: dict[str, Any]) -> dict[str, Any]:
+        user, origin = self._who(body)
+        with self._accounted(Deed(user.name, _by_git(origin), "git-receive-pack", " ".join(body["refs"]))):
+            with self._room.store.read() as connection:
+                app = apps.by_handle(connection, body["app"])
+            audit.about(app=app.handle, app_id=app.id)
+        return {}
+
+    def _who(self, body: dict[str, Any]) -> tuple[User, Origin]:
+        """Return who asks and from where. Raises RefusedError if they, or the key that they have shown, are gone."""
         if body["user"] is None:
-            return LOCAL
+            return LOCAL, audit.LOCAL
+        address, key = body["from"]["address"], body["from"]["key"]
+        fingerprint = None
         with self._room.store.read() as connection:
             user = users.by_id(connection, body["user"])
-        if user is None:
+            if key is not None and (login := keys.still_good(connection, body["user"], key)):
+                self._key_uses.note(key)
+                fingerprint = login.fingerprint
+        if user is None or (key is not None and fingerprint is None):
             raise RefusedError("your access was removed")
-        return user
+        return user, Origin("ssh", address, fingerprint)
+
+    def _accounted(self, deed: Deed) -> AbstractContextManager[None]:
+        return audit.accounted(self._room.store.write, deed)
 
     def _app(self, user: User, handle: str, environment: str | None, need: Role, named: str) -> App:
         with self._room.store.read() as connection:
@@ -108,14 +135,14 @@ class Interface:
 
     async def _command(self, request: HttpRequest) -> Response:
         body = await request.json()
-        user = await run_in_threadpool(self._user, body)
-        call = Call(self._room, user, body["stdin"])
+        user, origin = await run_in_threadpool(self._who, body)
+        call = Call(self._room, user, body["stdin"], origin)
         return _stream(self._frames(await run_in_threadpool(run, call, body["line"])))
 
     async def _portal(self, request: HttpRequest) -> Response:
         body = await request.json()
-        user = await run_in_threadpool(self._user, body)
-        return _stream(self._frames(await run_in_threadpool(sessions.enter, self._room, user, body["portal"])))
+        user, origin = await run_in_threadpool(self._who, body)
+        return _stream(self._frames(await run_in_threadpool(sessions.enter, self._room, user, origin, body["portal"])))
 
     async def _frames(self, outcome: Outcome) -> AsyncIterator[dict[str, Any]]:
         if outcome.needs_input:
@@ -139,13 +166,17 @@ class Interface:
         body = await request.json()
 
         def open_operation() -> Operation:
-            user = self._user(body)
-            app = self._app(user, body["app"], None, access.needed("git-receive-pack"), named=body["app"])
-            commit = self._room.pipeline.repository(app.id).resolve(body["new"])
-            update = RefUpdate(body["ref"], body["old"], body["new"])
-            wanted = push_options.parse([Secret(option) for option in body["options"]])
-            request = Request("deploy", wanted.changes, commit, update, force_zero_downtime=wanted.force_zero_downtime)
-            return self._room.operations.open(app, user.id, request)
+            user, origin = self._who(body)
+            detail = f"{body['ref']} {body['new'][:12]}"
+            with self._accounted(Deed(user.name, _by_git(origin), "git-receive-pack", detail, app=body["app"])):
+                app = self._app(user, body["app"], None, access.needed("git-receive-pack"), named=body["app"])
+                commit = self._room.pipeline.repository(app.id).resolve(body["new"])
+                update = RefUpdate(body["ref"], body["old"], body["new"])
+                wanted = push_options.parse([Secret(option) for option in body["options"]])
+                request = Request(
+                    "deploy", wanted.changes, commit, update, force_zero_downtime=wanted.force_zero_downtime
+                )
+                return self._room.operations.open(app, user.id, request)
 
         return _stream(self._watch(await run_in_threadpool(open_operation), 0))
 
@@ -214,6 +245,10 @@ class _Tail:
                 if text := self._decoder.decode(chunk):
                     frames.append({"out": text})
         return frames
+
+
+def _by_git(origin: Origin) -> Origin:
+    return replace(origin, door="git")
 
 
 def _answered(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from store import users
+from store import keys, users
 from store.data_folder import DataFolder
 from store.database import Store
 from store.errors import UsageError
-from store.users import PublicKey
+from store.keys import PublicKey
 
 
 def prepare(data: DataFolder, key_text: str, name: str) -> str:
@@ -20,9 +20,9 @@ def prepare(data: DataFolder, key_text: str, name: str) -> str:
         with store.write() as connection:
             if not users.everybody(connection):
                 user = users.add(connection, name, admin=True)
-                users.add_key(connection, user, key)
+                keys.add(connection, user, key)
                 return f"Prepared {data.root}; {name} is its administrator, with {key.fingerprint}."
-            if users.by_key(connection, key.key):
+            if keys.owner(connection, key.key):
                 return f"{data.root} is prepared already."
     finally:
         store.close()

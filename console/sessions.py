@@ -12,6 +12,7 @@ from console.grammar import Call, Outcome, Room, run
 from hooks.request import Request
 from store import apps, operations
 from store.apps import App
+from store.audit import Origin
 from store.errors import RefusedError
 from store.operations import NoSuchOperationError, Operation
 from store.users import User
@@ -27,7 +28,7 @@ def note(call: Call, app: App, kind: Literal["logs", "execute"], command: str | 
         return operations.note(connection, store.seal, app, call.user_id, kind, Request(kind, command=command).dump())
 
 
-def enter(room: Room, user: User, name: str) -> Outcome:
+def enter(room: Room, user: User, origin: Origin, name: str) -> Outcome:
     """Return what a connection under the user name `name` leads to, and let it lead nowhere a second time.
 
     Raises RefusedError if it has, and NoSuchOperationError for what the user may reach no longer.
@@ -47,4 +48,4 @@ def enter(room: Room, user: User, name: str) -> Outcome:
         raise RefusedError("this session has been used already; run the command again")
     line = Request.load(sealed).command
     words = [command, "--app", app.handle, "--environment", app.environment]
-    return run(Call(room, user), words if line is None else [*words, "--", line])
+    return run(Call(room, user, origin=origin), words if line is None else [*words, "--", line])

@@ -149,7 +149,14 @@ class Connection(paramiko.ServerInterface):
         if user is None:
             raise paramiko.SSHException("a session before authentication")
         session = Session(
-            channel, user, self._engine_room, self._limits, self._log, self._counters, self._session_ended
+            channel,
+            self.peer,
+            user,
+            self._engine_room,
+            self._limits,
+            self._log,
+            self._counters,
+            self._session_ended,
         )
         with self._lock:
             self._sessions[channel.chanid] = session

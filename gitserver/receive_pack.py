@@ -28,6 +28,7 @@ from gitserver.visible_refs import pushable, read_refs
 from hooks.engine_room import CallerGoneError, EngineRoom, Repository, User
 from hooks.post_receive import deploy
 from hooks.pre_receive import ZERO, RefUpdate, Verdict, judge
+from store.errors import SlipwayError
 
 
 def serve(
@@ -51,7 +52,7 @@ def serve(
     if request is None:
         return 0
     with SideBand(streams, enabled=b"side-band-64k" in request.capabilities) as band:
-        push = _Push(streams, engine_room, user, repository, request, band, limits, frozenset(refs.values()))
+        push = _Push(streams, engine_room, user, repository, request, band, limits, log, frozenset(refs.values()))
         try:
             unpack = push.run(protocol)
         except (ClientGoneError, CallerGoneError):
@@ -89,6 +90,7 @@ class _Push:
     request: PushRequest
     band: SideBand
     limits: PushLimits
+    log: FilteringBoundLogger
     held: frozenset[bytes]
     """What refs held when the push began."""
     results: dict[str, str | None] = field(default_factory=dict)
@@ -183,12 +185,22 @@ class _Push:
     def _store(self, updates: Mapping[str, RefUpdate]) -> None:
         done = ref_transaction.apply(self.repository.path, updates.values(), atomic=self._atomic)
         self.results |= {ref: done[update.ref] for ref, update in updates.items()}
+        if moved := [update.ref for update in updates.values() if done[update.ref] is None]:
+            self._account_for(moved)
         for ref in [ref for ref in updates if ref in self.elsewhere and self.results[ref] is None]:
             name = self.elsewhere[ref].ref.removeprefix("refs/heads/")
             self.band.progress(
                 f"Stored as {name}, and not deployed. To deploy it: "
                 f"deploy --app {self.repository.app} --git-commitish {name}\n".encode()
             )
+
+    def _account_for(self, moved: Sequence[str]) -> None:
+        """Have it entered in the audit log which refs have moved without an operation."""
+        try:
+            self.engine_room.stored(self.user, self.repository.app, moved)
+        except SlipwayError as error:
+            # They have moved, so that is what the report says. The server's log tells it at least.
+            self.log.error("push.not_in_audit_log", refs=moved, error=type(error).__name__)
 
     def _stale(self, update: RefUpdate) -> str | None:
         return (

@@ -25,11 +25,15 @@ INTERRUPT = b"\x03"
 
 
 class Session:
-    """A session channel and what its client asked for. `ended` is called with it at the very end."""
+    """A session channel and what its client asked for. `ended` is called with it at the very end.
+
+    `peer` is the client's address.
+    """
 
     def __init__(
         self,
         channel: paramiko.Channel,
+        peer: str,
         user: User,
         engine_room: EngineRoom,
         limits: Limits,
@@ -43,7 +47,7 @@ class Session:
         self._limits = limits
         self._patience = Patience(limits.connection.idle_seconds, time.monotonic())
         self._streams = ClientStreams(channel)
-        self._caller = Caller()
+        self._caller = Caller(peer, user.key)
         self._engine_room = engine_room.on_behalf_of(self._caller)
         self._user = user
         self._log = log

@@ -39,6 +39,8 @@ class User:
 
     id: int
     name: str
+    key: int | None = None
+    """The record of the key that they have shown."""
     portal: str | None = None
     """The user name of a connection that may do one thing only, which `EngineRoom.portal` does."""
 
@@ -99,9 +101,15 @@ class CallerGoneError(Exception):
 
 
 class Caller:
-    """Somebody who asks and may leave before the answer has ended."""
+    """Somebody who asks and may leave before the answer has ended.
 
-    def __init__(self) -> None:
+    `address` is where they ask from, and `key` the record of the key that they have shown; both None for a program at
+    this machine.
+    """
+
+    def __init__(self, address: str | None = None, key: int | None = None) -> None:
+        self.address = address
+        self.key = key
         self._lock = threading.Lock()
         self._gone = False
         self._connections: set[socket.socket] = set()
@@ -189,6 +197,12 @@ class EngineRoom:
         body["options"] = [option.reveal() for option in options]
         yield from self._stream("POST", "/pushes", body)
 
+    def stored(self, user: User, app: str, refs: Sequence[str]) -> None:
+        """Tell that a push has moved refs which deploy nothing, for the audit log."""
+        # They have moved, so this is told also if whoever pushed has left by now.
+        room = self.on_behalf_of(Caller(self._caller.address, self._caller.key))
+        room._ask("/stored", {"user": user.id, "app": app, "refs": list(refs)})
+
     def follow(self, operation: int, after: int = 0) -> Iterator[Frame]:
         """Stream an operation's log from byte offset `after` and end with its outcome."""
         yield from self._stream("GET", f"/operations/{operation}/log?after={after}", None)
@@ -215,7 +229,8 @@ class EngineRoom:
             try:
                 connection.connect()
                 with self._caller.listening(connection.sock):
-                    payload = None if body is None else json.dumps(body).encode()
+                    came_from = {"address": self._caller.address, "key": self._caller.key}
+                    payload = None if body is None else json.dumps({"from": came_from, **body}).encode()
                     connection.request(method, path, payload, {"Content-Type": "application/json"})
                     response = connection.getresponse()
                     if response.status == http.client.FORBIDDEN:

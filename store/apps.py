@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, select, true
 
-from store import access
+from store import access, audit
 from store.errors import RefusedError, SlipwayError, UsageError
 from store.handles import check_handle
 from store.roles import Role, RoleTooLowError
@@ -69,7 +69,9 @@ def create(
         if port is None:
             raise AppError("no port is left for one more app; widen SLIPWAY_PORTS, or set SLIPWAY_DOMAIN")
     connection.execute(apps.insert().values(handle=handle, environment_id=place.id, port=port))
-    return by_handle(connection, handle)
+    app = by_handle(connection, handle)
+    audit.about(app=app.handle, app_id=app.id)
+    return app
 
 
 def _own_environment(connection: Connection, user: User) -> str:
@@ -172,6 +174,7 @@ def of_user(connection: Connection, user: User, *, least: Role = Role.READ) -> l
 
 
 def _allowed(user: User, app: App, role: Role, need: Role) -> App:
+    audit.about(app=app.handle, app_id=app.id)
     if role < need:
         raise RoleTooLowError(user.name, f"app {app.handle}", role, need)
     return app

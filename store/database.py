@@ -19,6 +19,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.exc import OperationalError
 
+from store import audit
 from store.data_folder import DataFolder
 from store.errors import SlipwayError
 from store.reserve import DiskFullError
@@ -76,15 +77,19 @@ class Store:
     def write(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is durable when the block has ended, and undone if it raises.
 
-        Raises DiskFullError where there is no room for it.
+        An entry of the audit log that is to be made (`store.audit`) goes with it. Raises DiskFullError where there is
+        no room for it.
         """
         try:
             with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
                 yield connection
+                deed = audit.settle(connection)
         except OperationalError as error:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFullError from error
             raise
+        if deed is not None:
+            deed.to_enter = False
 
     def probe(self) -> None:
         """Write something that changes nothing; raises what a write raises when the records cannot be written."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, select
 
+from store import audit
 from store.apps import App
 from store.errors import RefusedError
 from store.seal import Seal
@@ -66,6 +67,7 @@ def add(connection: Connection, seal: Seal, app: App, user_id: int | None, kind:
         .values(app_id=app.id, user_id=user_id, type=kind, status="queued", request=b"")
         .returning(operations.c.id)
     ).scalar_one()
+    audit.about(operation=operation_id)
     sealed = seal.close(request, _place(operation_id))
     connection.execute(operations.update().where(operations.c.id == operation_id).values(request=sealed))
     return by_id(connection, operation_id)

@@ -72,12 +72,15 @@ users = Table(
     "users",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
     Column("admin", Boolean, nullable=False, default=False),
     # Where apps go that are created without naming an environment.
     Column("environment_id", ForeignKey("environments.id"), nullable=False),
     Column("created_at", Moment, nullable=False, default=now),
+    # Whoever was removed stays on record, so that operations keep the name of who asked for them.
+    Column("removed_at", Moment),
 )
+Index("uq_users_name", users.c.name, unique=True, sqlite_where=users.c.removed_at.is_(None))
 
 keys = Table(
     "keys",
@@ -88,6 +91,8 @@ keys = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("comment", String(255), nullable=False, default=""),
     Column("created_at", Moment, nullable=False, default=now),
+    Column("expires_at", Moment),
+    Column("last_used_at", Moment),
 )
 
 passwords = Table(
@@ -231,4 +236,23 @@ endpoints = Table(
     # A host name leads to one app only.
     Column("host", String(253), primary_key=True),
     Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False, default=now),
+    # Names and numbers as they were, without reference to records that may go. Triggers keep rows as they are.
+    Column("user", String(64), nullable=False, index=True),
+    Column("door", String(8), nullable=False),
+    Column("address", String(64)),
+    Column("key", String(64)),
+    Column("action", String(64), nullable=False),
+    Column("detail", Text),
+    Column("app", String(64)),
+    Column("app_id", Integer, index=True),
+    Column("operation_id", Integer),
+    Column("result", String(8), nullable=False),
+    sqlite_autoincrement=True,
 )

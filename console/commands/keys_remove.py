@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from console.grammar import Call, command
-from store import users
+from store import keys, users
 from store.errors import RefusedError, UsageError
 
 
@@ -22,5 +22,5 @@ def keys_remove(call: Call, name: str | None, fingerprint: str) -> None:
             user = users.by_name(connection, name)
         if not user.id:
             raise UsageError("say whose key it is, with --user NAME")
-        users.remove_key(connection, user, fingerprint)
+        keys.remove(connection, user, fingerprint)
     call.print(f"Removed {fingerprint} of {user.name}.")

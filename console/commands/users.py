@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.grammar import Call, command, json_option
-from store import access
+from store import access, keys
 from store import users as records
 
 
@@ -16,7 +16,7 @@ def users(call: Call, as_json: bool) -> None:
             (
                 user,
                 [each.handle for each in access.environments_of(connection, user)],
-                records.keys_of(connection, user),
+                keys.of(connection, user),
             )
             for user in records.everybody(connection)
         ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from console.grammar import Call, command
-from store import users
-from store.users import PublicKey
+from store import keys, users
+from store.keys import PublicKey
 
 
 @command("users:add")
@@ -26,5 +26,5 @@ def users_add(call: Call, name: str, environments: tuple[str, ...], admin: bool)
     key = PublicKey.parse(call.read_input())
     with call.room.store.write() as connection:
         user = users.add(connection, name, admin=admin, environment_handles=environments)
-        users.add_key(connection, user, key)
+        keys.add(connection, user, key)
     call.print(f"Added {name} with {key.fingerprint}.")

@@ -41,6 +41,7 @@ class ScriptedEngineRoom:
     keys: dict[str, str] = field(default_factory=dict)
     apps: dict[str, App] = field(default_factory=dict)
     pushes: list[dict[str, Any]] = field(default_factory=list)
+    stored: list[dict[str, Any]] = field(default_factory=list)
     watchers_gone: int = 0
     deploy_fails: str | None = None
     held: threading.Event = field(default_factory=threading.Event)
@@ -135,6 +136,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(200, {"app": name, "path": str(app.path), "deploying_branches": app.deploying_branches})
         elif self.path == "/commands":
             self._stream(lambda write: room.command(user, body["line"], body["stdin"], write))
+        elif self.path == "/stored":
+            room.stored.append(body)
+            self._answer(200, {})
         elif self.path == "/pushes":
             room.pushes.append(body)
             self._stream(lambda write: room.deploy(body, write))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from store import apps, users
+from store import apps, keys, users
 from store.apps import NoSuchAppError
 from store.data_folder import DataFolder
 from store.database import Store
@@ -74,9 +74,9 @@ def test_a_key_that_nobody_has_is_the_same_work(store: Store) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE7DXheyVa4whn1A6j1aYmV6muJ/QROXV9lbVxadXj03"
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILTGsPFHwto7j6nU32l4xnomYXW6Kr4325riABaROdEY"
     with store.write() as connection:
-        users.add_key(connection, users.by_name(connection, "alice"), users.PublicKey.parse(key))
+        keys.add(connection, users.by_name(connection, "alice"), keys.PublicKey.parse(key))
     with store.read() as connection:
-        known = work(lambda: users.by_key(connection, key))
-        unknown = work(lambda: users.by_key(connection, other))
+        known = work(lambda: keys.owner(connection, key))
+        unknown = work(lambda: keys.owner(connection, other))
     assert known
     assert known == unknown

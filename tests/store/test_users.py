@@ -12,8 +12,8 @@ from store.data_folder import DataFolder
 from store.database import Store
 from store.errors import RefusedError, UsageError
 from store.handles import check_handle
+from store.keys import PublicKey
 from store.roles import Role, RoleTooLowError
-from store.users import PublicKey
 
 
 def make_key(folder: Path, *words: str) -> str:

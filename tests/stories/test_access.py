@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
 from demo.person import Person
+from demo.server import Server
 from tests.stories.web_app import create, read
 from tests.world.working_copy import Repo
 
@@ -103,3 +109,100 @@ def test_what_is_about_the_whole_server_is_for_its_administrators(alice: Person)
         assert refused.returncode == 3, words
         assert "administrators of the server" in refused.stderr
     assert [row["handle"] for row in read(alice, "environments")] == ["alice"]
+
+
+def test_the_audit_log_tells_who_did_what_from_where_and_no_secret(
+    alice: Person, bob: Person, ledger: str, slipway: Server
+) -> None:
+    planted = "pl4nted-where-nobody-looks"
+    copy = Repo(alice, ledger)
+    copy.commit({"g": "h"})
+    assert copy.push("master:audited").returncode == 0
+    assert alice.ssh("config:set", "--app", ledger, f"TOKEN={planted}").returncode == 0
+    assert alice.ssh("config:set", "--app", ledger, planted).returncode == 2
+    assert bob.ssh("config:set", "--app", ledger, f"TOKEN={planted}").returncode == 3
+    grant(alice, "read", "--app", ledger)
+    assert bob.ssh("config:set", "--app", ledger, f"TOKEN={planted}").returncode == 3
+    assert bob.run(["git", "ls-remote", "slipway:never-was.git"]).returncode != 0
+    assert bob.ssh("audit", "--app", ledger).returncode == 3
+    assert bob.ssh("audit").returncode == 3
+    seen = read(alice, "audit", "--app", ledger, "--since", "1h")
+    told = [(row["user"], row["action"], row["result"], row["door"]) for row in seen]
+    for expected in [
+        ("alice", "apps:create", "ok", "ssh"),
+        ("alice", "git-receive-pack", "ok", "git"),
+        ("alice", "config:set", "ok", "ssh"),
+        ("bob", "config:set", "refused", "ssh"),
+        ("alice", "access:grant", "ok", "ssh"),
+    ]:
+        assert expected in told
+    assert all(row["address"] == "127.0.0.1" for row in seen)
+    fingerprint = read(alice, "keys")[0]["fingerprint"]
+    assert all(row["key"] == fingerprint for row in seen if row["user"] == "alice")
+    assert [row["detail"] for row in seen if row["action"] == "git-receive-pack"][-1] == "refs/heads/audited"
+    whole = slipway.administer("audit", "--json", "--limit", "1000")
+    assert planted not in whole
+    assert {(row["user"], row["app"], row["result"]) for row in json.loads(whole)} >= {("bob", "never-was", "refused")}
+    assert "config=TOKEN" in whole
+
+
+def test_a_key_expires_and_tells_when_it_was_used(
+    alice: Person, slipway: Server, person: Callable[[str], Person]
+) -> None:
+    laptop = person("laptop-of-alice")
+    slipway.introduce(laptop)
+    text = laptop.public_key.read_text()
+    assert alice.ssh("keys:add", "--expires", "yesterday", stdin=text).returncode == 2
+    assert alice.ssh("keys:add", "--expires", "2020-01-01", stdin=text).returncode == 2
+    added = alice.ssh("keys:add", "--expires", "30", stdin=text)
+    assert added.returncode == 0, added.stderr
+    assert laptop.ssh("whoami").stdout.startswith("alice")
+    fingerprint = added.stdout.split()[1]
+
+    def key() -> dict[str, str | None]:
+        return next(row for row in read(alice, "keys") if row["fingerprint"] == fingerprint)
+
+    assert str(key()["expires_at"]) > "2026"
+    deadline = time.monotonic() + 30
+    while key()["last_used_at"] is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert key()["last_used_at"] is not None
+    # The day has come: nothing tells the key from one that nobody has.
+    stranger = person("stranger")
+    slipway.introduce(stranger)
+    with closing(sqlite3.connect(slipway.data / "slipway.db")) as records:
+        records.execute("UPDATE keys SET expires_at = '2020-01-01 00:00:00' WHERE fingerprint = ?", (fingerprint,))
+        records.commit()
+    expired, unknown = laptop.ssh("whoami"), stranger.ssh("whoami")
+    assert expired.returncode == unknown.returncode == 255
+    assert expired.stderr == unknown.stderr
+    assert alice.ssh("keys:remove", fingerprint).returncode == 0
+
+
+def test_a_user_who_is_removed_is_out_at_once_and_what_they_did_keeps_their_name(
+    slipway: Server, alice: Person, person: Callable[[str], Person]
+) -> None:
+    dave = person("dave")
+    slipway.add_user(dave)
+    create(dave, "daves")
+    assert dave.ssh("config:set", "--app", "daves", "A=b").returncode == 0
+    waiting = subprocess.Popen(
+        ["ssh", "slipway", "config:set", "--app", "daves", "-"],
+        env=dave.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert alice.ssh("users:remove", "dave").returncode == 3
+    slipway.administer("users", "remove", "dave")
+    waiting.communicate("C=d\n", timeout=60)
+    assert waiting.returncode != 0, "a connection that is open ends where the key does"
+    assert dave.ssh("whoami").returncode == 255
+    done = json.loads(slipway.administer("operations", "--app", "daves", "--json"))
+    assert [row["user"] for row in done] == ["dave"]
+    assert "dave" not in [row["name"] for row in json.loads(slipway.administer("users", "--json"))]
+    # The name is free again; who gets it is somebody else.
+    other = person("another-dave")
+    other.name = "dave"
+    slipway.add_user(other)
+    assert other.ssh("whoami").stdout.startswith("dave")
