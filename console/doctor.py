@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,16 +73,7 @@ class _ProblemError(SlipwayError):
 def _data_folder(settings: Settings) -> str:
     data = settings.data
     data.require()
-    for path in (data.root, data.config_key, data.host_key, data.database):
-        if not path.exists():
-            continue
-        found = path.stat()
-        if found.st_uid != os.geteuid():
-            raise _ProblemError(
-                f"{path} belongs to another user; run this as the user who runs the server, or chown it"
-            )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            raise _ProblemError(f"others may read {path}; mend it with: chmod go= {path}")
+    data.require_private()
     return str(data.root)
 
 

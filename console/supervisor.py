@@ -22,6 +22,7 @@ from types import FrameType
 import structlog
 
 from console import log as logging
+from console.service_manager import ServiceManager
 from console.settings import Address, Settings
 from gitserver import host_key
 from gitserver.counters import Counters
@@ -40,6 +41,9 @@ RESTART_SECONDS = 1.0
 
 POLL_SECONDS = 0.1
 """How soon a process that died is noticed."""
+
+PRIVATE_UMASK = 0o077
+"""What is made is for the server's user alone, whatever umask it was started with."""
 
 GRACE_SECONDS = 15.0
 """Beyond the drain, before a process that does not end is killed."""
@@ -93,17 +97,19 @@ class Supervisor:
         self._settings = settings
         self._children: dict[int, Callable[[], int]] = {}
         self._stopping = False
+        self._manager = ServiceManager()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError, ServingAlreadyError, DataFolderError or SealError."""
         settings = self._settings
+        os.umask(PRIVATE_UMASK)
         settings.data.require()
+        settings.data.require_private()
         self._lock()
-        ssh, api = listen(settings.ssh, "SLIPWAY_SSH"), listen(settings.api, "SLIPWAY_API")
+        (self._ssh, ssh_address), (self._api, api_address) = self._listeners()
         self._socket = _listen_on_path(settings.data.socket)
-        self._ssh, self._api = ssh, api
         # Port 0 has become a real one, which the addresses that people are told contain.
-        self._settings = settings = settings.bound(_bound(settings.ssh, ssh), _bound(settings.api, api))
+        self._settings = settings = settings.bound(ssh_address, api_address)
         print(f"host key {host_key.make_or_load(settings.data.host_key)} (ed25519)", flush=True)
         # A child that sees the other end close knows that its supervisor is gone, however that came.
         self._lifeline, self._held = os.pipe()
@@ -117,7 +123,24 @@ class Supervisor:
         for door in range(settings.front_doors):
             self._start_front_door(door)
         print(f"ready ssh={settings.ssh} api={settings.api}", flush=True)
+        self._manager.tell(READY=1, STATUS=f"serving ssh={settings.ssh} api={settings.api}")
         self._watch()
+
+    def _listeners(self) -> list[tuple[socket.socket, Address]]:
+        """Return the sockets for SSH and for HTTP: those that were passed, by their ports, or else new ones."""
+        passed = {listener.getsockname()[1]: listener for listener in self._manager.listeners()}
+        chosen = []
+        for address, variable in ((self._settings.ssh, "SLIPWAY_SSH"), (self._settings.api, "SLIPWAY_API")):
+            given = passed.pop(address.port, None)
+            listener = given or listen(address, variable)
+            host, port = listener.getsockname()[:2]
+            chosen.append((listener, Address(host if given else address.host, port)))
+        if passed:
+            raise ListenError(
+                f"the service manager passed a socket for port {min(passed)}, which is neither that of SLIPWAY_SSH nor "
+                "that of SLIPWAY_API; make them the same"
+            )
+        return chosen
 
     def _lock(self) -> None:
         self._settings.data.create()
@@ -209,7 +232,9 @@ class Supervisor:
         deadline: float | None = None
         while self._children:
             if self._stopping and deadline is None:
-                deadline = time.monotonic() + self._settings.drain + GRACE_SECONDS
+                seconds = self._settings.drain + GRACE_SECONDS
+                deadline = time.monotonic() + seconds
+                self._manager.tell(STOPPING=1, EXTEND_TIMEOUT_USEC=int((seconds + GRACE_SECONDS) * 1e6))
                 for process in self._children:
                     os.kill(process, signal.SIGTERM)
             if deadline is not None and time.monotonic() > deadline:
@@ -228,10 +253,6 @@ class Supervisor:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-
-
-def _bound(address: Address, listener: socket.socket) -> Address:
-    return Address(address.host, listener.getsockname()[1])
 
 
 def _end_with(lifeline: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from store.errors import SlipwayError
@@ -33,8 +33,12 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        descriptors: Collection[int] = (),
     ) -> None:
-        """Start `words`; both output streams are appended to `log`. Raises ProgramError if there is no such program."""
+        """Start `words`; both output streams are appended to `log`. Raises ProgramError if there is no such program.
+
+        `descriptors` are open ones that the program gets under the same numbers.
+        """
         self.name = Path(words[0]).name
         self.log = log
         self._offset = log.stat().st_size if log.exists() else 0
@@ -48,6 +52,7 @@ class Process:
                     env=environment,
                     cwd=folder,
                     start_new_session=True,
+                    pass_fds=descriptors,
                 )
             except FileNotFoundError as error:
                 raise ProgramError("setpriv is missing; install the package util-linux") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +76,19 @@ class DataFolder:
             self.root.chmod(0o700)
         except OSError as error:
             raise DataFolderError(f"the data folder {self.root} cannot be made: {error.strerror}") from error
+
+    def require_private(self) -> None:
+        """Raise DataFolderError if another user owns, or may read, what only the server's user should."""
+        for path in (self.root, self.config_key, self.host_key, self.database):
+            if not path.exists():
+                continue
+            found = path.stat()
+            if found.st_uid != os.geteuid():
+                raise DataFolderError(
+                    f"{path} belongs to another user; run this as the user who runs the server, or chown it"
+                )
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                raise DataFolderError(f"others may read {path}; mend it with: chmod go= {path}")
 
     def require(self) -> None:
         """Raise DataFolderError unless `slipway init` has prepared the folder."""
