@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,28 @@ def down(**values: Any) -> None:
     log.configure(settings.log, "down")
     tear_down(settings)
     click.echo(f"Removed the containers and the proxy of {settings.data.root}; its records stay.")
+
+
+@program.command()
+@options(DATA)
+def proxy(data: DataFolder) -> None:
+    """Keep the proxy of a data folder running, where `serve` must not be the one to: in containers. SIGTERM ends it."""
+    from releaser.haproxy_keeper import Keeper  # the other commands need no proxy
+
+    log.configure("console", "proxy")
+    data.create()
+    keeper = Keeper(data.proxy)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, keeper.stop)
+    keeper.run()
+
+
+@program.command()
+@options(DATA)
+def ready(data: DataFolder) -> None:
+    """Ask the server of a data folder whether it can do its work, as `/readyz` does; the exit status is 1 if not."""
+    EngineRoom(data.socket).ready()
+    click.echo("ready")
 
 
 @program.command()

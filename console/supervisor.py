@@ -244,8 +244,9 @@ class Supervisor:
             if not process:
                 time.sleep(POLL_SECONDS)
                 continue
-            again = self._children.pop(process)
-            if not self._stopping:
+            again = self._children.pop(process, None)
+            # Of somebody else's process we hear where we are the first one, in a container.
+            if again is not None and not self._stopping:
                 log.warning("a process died; starting it again", pid=process)
                 if time.monotonic() - started.get(process, 0) < RESTART_SECONDS:
                     time.sleep(RESTART_SECONDS)

@@ -47,7 +47,12 @@ class Watching:
             name: {**part, "reason": problem} if (problem := answer.problems[name]) else part
             for name, part in parts.items()
         }
-        return JSONResponse({"ready": answer.ready, "checks": told}, status_code=200 if answer.ready else 503)
+        if answer.ready:
+            return JSONResponse({"ready": True, "checks": told})
+        reasons = "; ".join(f"{name}: {problem}" for name, problem in answer.problems.items() if problem)
+        return JSONResponse(
+            {"ready": False, "error": f"the server is not ready. {reasons}", "checks": told}, status_code=503
+        )
 
     async def _all(self, _request: Request) -> Response:
         answer = await self._readiness.now()

@@ -207,6 +207,11 @@ class EngineRoom:
         """Stream an operation's log from byte offset `after` and end with its outcome."""
         yield from self._stream("GET", f"/operations/{operation}/log?after={after}", None)
 
+    def ready(self) -> None:
+        """Raise SlipwayError, saying why, unless the server can do its work."""
+        with self._request("GET", "/readyz", None, self.ANSWER_SECONDS) as response:
+            response.read()
+
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         with self._request("POST", path, body, self.ANSWER_SECONDS) as response:
             return json.loads(response.read())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +22,9 @@ from pathlib import Path
 from releaser import haproxy_config
 from releaser.haproxy_config import ADMIN_SOCKET, KEEP_ALIVE_SECONDS, MASTER_SOCKET, Backend, Listening, Target
 from releaser.haproxy_master import Master, ProxyUnreachableError, Worker
+from releaser.haproxy_process import CONFIG_FILE, ENVIRONMENT, PID_FILE, alive, kept, words
 from releaser.release import Route
 from store.errors import SlipwayError
-
-CONFIG_FILE = "haproxy.cfg"
-PID_FILE = "haproxy.pid"
 
 DRAIN_SECONDS = 15.0
 """How long requests under way may take until their container is stopped, as on Aptible."""
@@ -37,18 +34,8 @@ TRANSITION_SECONDS = 10.0
 
 POLL_SECONDS = 0.01
 
-SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin"
-"""Where Debian puts it, which is not in everybody's PATH."""
-
-COMM_LENGTH = 15
-"""Characters of a program's name that the kernel keeps (proc(5), /proc/PID/comm)."""
-
 PROXY_USER = "haproxy"
 """The user that Debian's package makes for it."""
-
-
-class ProxyMissingError(SlipwayError):
-    """HAProxy is not installed."""
 
 
 class PortInUseError(SlipwayError):
@@ -267,18 +254,18 @@ class Proxy:
         fresh.replace(self._folder / CONFIG_FILE)
 
     def _launch(self) -> None:
-        program = shutil.which(self._program, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PROGRAMS}")
-        if program is None:
-            raise ProxyMissingError("HAProxy is not installed; install the package 'haproxy' (Debian, Ubuntu: apt-get)")
-        words = [program, "-W", "-D", "-C", str(self._folder), "-f", CONFIG_FILE, "-p", PID_FILE]
-        words += ["-S", f"unix@{MASTER_SOCKET},mode,600"]
+        if kept(self._folder):
+            # It starts as soon as its keeper sees the configuration, which has just been written.
+            if not _until(lambda: self._alive() is not None) or not self._workers():
+                raise ProxyFailedError(f"`slipway proxy` does not get HAProxy started in {self._folder}; see its log")
+            return
         started = subprocess.run(
-            words,
+            words(self._program, self._folder, daemon=True),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": os.defpath},  # it outlives the server, and has no business with the server's environment
+            env=ENVIRONMENT,
         )
         if started.returncode != 0:
             raise ProxyFailedError(f"HAProxy does not start: {_alerts(started.stderr)}")
@@ -302,19 +289,8 @@ class Proxy:
             raise ProxyFailedError("HAProxy did not take its new configuration and keeps the former one")
 
     def _alive(self) -> int | None:
-        """Return the master's process id, if the process of that id is really this folder's proxy.
-
-        It is a haproxy that works in this folder. Its arguments would say so too, but they are not there to read while
-        the master executes itself anew, which it does at its start and at each reload.
-        """
-        try:
-            master = int((self._folder / PID_FILE).read_text().split()[0])
-            process = Path(f"/proc/{master}")
-            program = process.joinpath("comm").read_text().rstrip("\n")
-            ours = program == Path(self._program).name[:COMM_LENGTH] and process.joinpath("cwd").samefile(self._folder)
-        except (OSError, ValueError, IndexError):
-            return None
-        return master if ours else None
+        """Return the master's process id, None if it does not run."""
+        return alive(self._program, self._folder)
 
 
 def _until(condition: Callable[[], bool], seconds: float = TRANSITION_SECONDS) -> bool:

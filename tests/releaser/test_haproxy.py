@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from releaser.haproxy import PID_FILE, PortInUseError, Proxy, ProxyMissingError, bindable
+from releaser.haproxy import PortInUseError, Proxy, bindable
 from releaser.haproxy_config import Target
+from releaser.haproxy_process import PID_FILE, ProxyMissingError
 from releaser.release import Route
 from tests.releaser.conftest import until
 from tests.releaser.load import Load
