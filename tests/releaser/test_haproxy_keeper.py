@@ -24,7 +24,7 @@ def test_a_kept_proxy_is_steered_by_the_server_and_started_by_its_keeper(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     data = DataFolder(tmp_path / "data")
-    words = [sys.executable, "-m", "console.program", "proxy", "--data", data.root]
+    words = [sys.executable, "-m", "console.program", "proxy", "--data", str(data.root)]
     port = free_port()
     with Process(words, log=tmp_path / "keeper.log") as keeper, container("there") as target:
         until((data.proxy / "keeper.lock").exists)
