@@ -35,8 +35,9 @@ from releaser import container, network
 from releaser.engine import Engine
 from releaser.haproxy import Proxy
 from releaser.probe import Silence, get
-from releaser.release import Release, Route
+from releaser.release import Release
 from releaser.releaser import Releaser
+from releaser.route import Route
 from releaser.services import Service
 from store.secret import Secret
 

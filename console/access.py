@@ -45,7 +45,9 @@ ON_APPS: Mapping[str, Role] = {
     "apps:rename": Role.ADMIN,
     "audit": Role.ADMIN,
     "endpoints:create": Role.ADMIN,
+    "endpoints:modify": Role.ADMIN,
     "endpoints:remove": Role.ADMIN,
+    "endpoints:renew": Role.ADMIN,
 }
 """The least role on the app that it is about, or in its environment."""
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,18 @@ from sqlalchemy import text
 from console.settings import Settings
 from gitserver import git_program
 from hooks.repository import BareRepository
+from releaser import certificate
 from releaser.engine import DEFAULT_URL, Engine
-from store import apps, configs, releases
+from store import apps, configs, endpoints, releases
 from store.database import Store
 from store.errors import SlipwayError
+from store.tables import now
 
 LEAST_FREE_BYTES = 2 << 30
 """Room for a few images and logs; below it builds begin to fail halfway."""
+
+EXPIRY_NEAR = timedelta(days=21)
+"""Managed certificates are renewed before that, so one that is left has a reason; others need their owner's time."""
 
 FSCK_SECONDS = 600
 """After which the examination of one repository is given up."""
@@ -52,6 +58,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield _finding("records", lambda: _records(store))
+        yield _finding("certificates", lambda: _certificates(store))
         yield from _apps(store, settings)
     finally:
         store.close()
@@ -96,6 +103,30 @@ def _program(name: str, purpose: str, *question: str) -> str:
         raise _ProblemError(f"{name} is missing, which is needed for {purpose}; install the package {name}")
     said = subprocess.run([path, *question], capture_output=True, text=True, timeout=10, check=False).stdout
     return said.splitlines()[0] if said else path
+
+
+def _certificates(store: Store) -> str:
+    with store.read() as connection:
+        known = [
+            each
+            for app in apps.everywhere(connection)
+            for each in endpoints.of_app(connection, store.seal, app)
+            if each.certificate is not None
+        ]
+    ending = []
+    for each in known:
+        if each.certificate is None:
+            continue
+        end = certificate.validity(each.certificate)[1]
+        if end - now() < EXPIRY_NEAR:
+            why = f" ({each.renewal_error})" if each.renewal_error else ""
+            ending.append(f"{each.name} on {end:%Y-%m-%d}{why}")
+    if ending:
+        raise _ProblemError(
+            f"certificates end soon: {', '.join(ending)}; renew them with endpoints:modify --certificate -, "
+            "or endpoints:renew where they are managed"
+        )
+    return f"{len(known)} certificates"
 
 
 def _serving(lock: Path) -> str:

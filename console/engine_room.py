@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -21,19 +22,22 @@ from console.interface import Interface
 from console.key_uses import KeyUses
 from console.metrics import Metrics
 from console.readiness import Readiness
-from console.reconciliation import keep_agreeing
+from console.reconciliation import keep_agreeing, keep_renewed
 from console.settings import Settings
 from console.watching import Watching
 from gitserver.counters import Counters
 from gitserver.places import Places
 from hooks import steps
 from hooks.addresses import Addresses
+from hooks.certificates import Certificates
 from hooks.log import Logs
 from hooks.metrics import StepDurations
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
+from releaser.acme import Acme, new_account_key
 from releaser.haproxy import Proxy, bindable
 from releaser.releaser import Releaser
+from store import acme_accounts
 from store.database import Store
 from store.reserve import Reserve
 
@@ -46,10 +50,19 @@ LINGER_SECONDS = 5
 """How long answers that are under way may take once everything else has stopped."""
 
 
-def open_proxy(settings: Settings) -> Proxy:
-    """Return the proxy of a data folder, running or not."""
-    port = settings.http.port if settings.domain else None
-    return Proxy(settings.data.proxy, bind_host=settings.http.host, http_port=port)
+def open_proxy(settings: Settings, acme: Acme | None = None) -> Proxy:
+    """Return the proxy of a data folder, running or not. It answers the challenges of `acme`."""
+    listening = replace(settings.listening, acme_thumbprint=acme.thumbprint if acme else None)
+    return Proxy(settings.data.proxy, listening, drain_seconds=settings.connection_drain)
+
+
+def _acme(settings: Settings, store: Store) -> Acme | None:
+    """Return the account at the certificate authority, made at the first start with one."""
+    if settings.acme_directory is None:
+        return None
+    with store.write() as connection:
+        key = acme_accounts.key(connection, store.seal, settings.acme_directory, new_account_key)
+    return Acme(settings.acme_directory, key, email=settings.acme_email, ca_file=settings.acme_ca)
 
 
 def run(
@@ -67,15 +80,23 @@ def run(
     load()
     steps.observers.append(StepDurations())
     store = Store.open(settings.data)
-    proxy = open_proxy(settings)
+    acme = _acme(settings, store)
+    proxy = open_proxy(settings, acme)
     engine = os.environ.get("DOCKER_HOST")
-    addresses = Addresses(settings.public_host, settings.ssh.port, settings.http.port, settings.domain)
+    addresses = Addresses(
+        settings.public_host,
+        settings.ssh.port,
+        settings.http.port,
+        settings.domain,
+        settings.https.port if settings.https else None,
+    )
     releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
     pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
     reserve = Reserve(settings.data.reserve)
     desk = Operations(
         store, Logs(settings.data.logs, reserve), pipeline, releaser, addresses, settings.operations, reserve
     )
+    certificates = Certificates(store, releaser, acme, desk.mend)
     room = Room(
         store,
         desk,
@@ -83,6 +104,8 @@ def run(
         releaser,
         addresses,
         None if settings.domain else settings.ports,
+        settings.tcp_ports,
+        certificates,
         partial(bindable, settings.http.host),
     )
     desk.recover()
@@ -92,6 +115,8 @@ def run(
     key_uses = KeyUses(store)
     housekeeping = threading.Thread(target=keep_house, args=([key_uses.record], stopping), name="housekeeping")
     housekeeping.start()
+    renewal = threading.Thread(target=keep_renewed, args=(certificates, stopping), name="renewal", daemon=True)
+    renewal.start()
     watching = Watching(
         Readiness(settings.data, store, desk, releaser, counters),
         Metrics(store, desk, counters, places),

@@ -25,6 +25,7 @@ from console.deeds import deed_of
 from console.live import Live
 from console.portal import Portal
 from hooks.addresses import Addresses
+from hooks.certificates import Certificates
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.releaser import Releaser
@@ -53,6 +54,9 @@ class Room:
     addresses: Addresses
     ports: range | None
     """Candidates for apps' own ports; None where apps have host names."""
+    tcp_ports: range
+    """What endpoints may open."""
+    certificates: Certificates
     usable: Callable[[int], bool]
     """Whether the proxy could open a port."""
     portal: Portal = field(default_factory=Portal)

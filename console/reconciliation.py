@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from hooks.certificates import Certificates
 from hooks.operations import Operations
 from releaser.releaser import Releaser
 from store.errors import SlipwayError
@@ -26,6 +27,9 @@ PROXY_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 """How soon a container that was stopped or removed by hand is missed: one question to the engine for all apps."""
 
+RENEWAL_SECONDS = 300.0
+"""How often the ends of managed certificates are looked at; they are renewed weeks before."""
+
 RECONCILE_SECONDS = 60.0
 """How often everything is compared, whether anything seems to have changed or not."""
 
@@ -38,6 +42,12 @@ def keep_agreeing(desk: Operations, releaser: Releaser, stopping: threading.Even
     while not stopping.wait(PROXY_SECONDS):
         if not _tried(watch.look):
             stopping.wait(RETRY_SECONDS)
+
+
+def keep_renewed(certificates: Certificates, stopping: threading.Event) -> None:
+    """Renew managed certificates in good time until `stopping` is set. Beside the rest, since authorities are slow."""
+    while not stopping.wait(RENEWAL_SECONDS):
+        _tried(certificates.renew_due)
 
 
 class _Watch:

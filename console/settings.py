@@ -19,6 +19,7 @@ from builder import credential_helper, reference
 from builder.choice import CHOICES, Choice
 from builder.options import Options
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
+from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
 from store.data_folder import DataFolder
 from store.errors import UsageError
 from store.handles import check_handle
@@ -183,7 +184,48 @@ SETTINGS = (
         "Where the proxy takes requests for http://APP.DOMAIN. Without a domain only HOST counts: the apps' ports are "
         "opened there.",
     ),
+    Setting(
+        "https",
+        "HOST:PORT",
+        None,
+        _address,
+        "Where the proxy takes requests over TLS, for host names with a certificate; for example 0.0.0.0:443. Without "
+        "it there is no TLS. It needs a domain.",
+    ),
     Setting("ports", "FIRST-LAST", "20000-29999", _ports, "Ports for apps, where there is no domain."),
+    Setting("tcp_ports", "FIRST-LAST", "30000-32767", _ports, "Ports that `endpoints:create --tcp-port` may open."),
+    Setting(
+        "acme_directory",
+        "URL",
+        None,
+        str,
+        "Where certificates come from that the server gets by itself (ACME), for example "
+        "https://acme-v02.api.letsencrypt.org/directory. Setting it agrees to that authority's terms. The proxy then "
+        "answers `/.well-known/acme-challenge/` for all host names; port 80 has to be open to the world.",
+    ),
+    Setting("acme_email", "ADDRESS", None, str, "Whom the certificate authority may write to."),
+    Setting(
+        "acme_ca",
+        "FILE",
+        None,
+        str,
+        "The certificates (PEM) that the certificate authority's own server is trusted by, where it is not a public "
+        "one.",
+    ),
+    Setting(
+        "connection_drain",
+        "SECONDS",
+        "15",
+        _count,
+        "How long requests and connections under way may go on with a container that another has replaced.",
+    ),
+    Setting(
+        "container_connections",
+        "N",
+        str(SERVER_CONNECTIONS),
+        _count,
+        "Requests and connections that one container is given at once; more of them wait, 30 seconds at most.",
+    ),
     Setting(
         "front_doors",
         "N",
@@ -314,7 +356,14 @@ class Settings:
     host: str | None
     domain: str | None
     http: Address
+    https: Address | None
     ports: range
+    tcp_ports: range
+    acme_directory: str | None
+    acme_email: str | None
+    acme_ca: str | None
+    connection_drain: int
+    container_connections: int
     front_doors: int
     operations: int
     drain: int
@@ -332,6 +381,19 @@ class Settings:
         of_pushes = {name: values[setting.name] for name, setting in PUSH_LIMITS.items()}
         limits = Limits(ConnectionLimits(**of_connections), PushLimits(**of_pushes))
         return cls(**{setting.name: values[setting.name] for setting in SETTINGS}, limits=limits)
+
+    @property
+    def listening(self) -> Listening:
+        """Where the proxy listens for all apps together. Raises UsageError for settings that contradict each other."""
+        if self.https is not None and self.domain is None:
+            raise UsageError("SLIPWAY_HTTPS needs SLIPWAY_DOMAIN: without it, apps have ports instead of host names")
+        return Listening(
+            self.http.host,
+            self.http.port if self.domain else None,
+            https_host=self.https.host if self.https else "",
+            https_port=self.https.port if self.https else None,
+            server_connections=self.container_connections,
+        )
 
     @property
     def builds(self) -> Options:

@@ -27,6 +27,7 @@ from hooks.steps import Steps
 from releaser.engine import EngineUnreachableError, ImageMissingError
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
+from releaser.route import Route
 from store import apps, operations, releases
 from store.apps import App
 from store.database import Store
@@ -232,7 +233,7 @@ class Operations:
         Raises SlipwayError if the engine or the proxy cannot be used; operations may run then, and say so themselves.
         """
         with self._queue.paused():
-            wrong = self._releaser.restore(self._current())
+            wrong = self._releaser.restore(*self._current())
         for app_id, error in wrong.items():
             log.error("an app cannot be brought back", app=app_id, error=str(error))
             if isinstance(error, ImageMissingError):
@@ -290,9 +291,13 @@ class Operations:
             self._put_off.discard(app.id)
             with self._store.read() as connection:
                 # Read anew: an operation may have ended since the apps were listed.
-                plan = self._pipeline.current_plan(connection, apps.by_id(connection, app.id))
+                app = apps.by_id(connection, app.id)
+                plan = self._pipeline.current_plan(connection, app)
+                route = self._pipeline.idle_route(connection, app)
             if plan is not None:
                 self._releaser.mend(plan)
+            else:
+                self._releaser.announce(app.id, route)
 
     def _make_again(self, app_id: int) -> None:
         """Build or pull the image of the current release again: this engine never had it, or it was pruned."""
@@ -303,13 +308,24 @@ class Operations:
             # The very image that ran, not what its name may mean by now.
             self.open(app, None, Request("rebuild", image=release.artifact.image_digest))
 
-    def _current(self) -> list[ReleasePlan]:
-        """Return what should be running: not what is just being deprovisioned."""
+    def _current(self) -> tuple[list[ReleasePlan], dict[int, Route]]:
+        """Return what should be running, and where the apps are that have no release.
+
+        What is just being deprovisioned is neither.
+        """
+        plans: list[ReleasePlan] = []
+        idle: dict[int, Route] = {}
         with self._store.read() as connection:
             going = {each.app_id for each in operations.unfinished(connection) if each.type == "deprovision"}
-            staying = [app for app in apps.everywhere(connection) if app.id not in going]
-            plans = [self._pipeline.current_plan(connection, app) for app in staying]
-        return [plan for plan in plans if plan is not None]
+            for app in apps.everywhere(connection):
+                if app.id in going:
+                    continue
+                plan = self._pipeline.current_plan(connection, app)
+                if plan is None:
+                    idle[app.id] = self._pipeline.idle_route(connection, app)
+                else:
+                    plans.append(plan)
+        return plans, idle
 
 
 def _one_line(text: str) -> str:

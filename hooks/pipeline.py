@@ -24,6 +24,7 @@ from hooks.repository import BareRepository
 from hooks.steps import Steps
 from releaser.release import Release as ReleasePlan
 from releaser.releaser import Releaser
+from releaser.route import Route
 from store import operations
 from store.apps import App
 from store.data_folder import DataFolder
@@ -63,6 +64,10 @@ class Pipeline:
         """Return what of an app should be running, None before its first release."""
         return self._release_plans.current(connection, app)
 
+    def idle_route(self, connection: Connection, app: App) -> Route:
+        """Return where an app without a release tells its visitors so."""
+        return self._release_plans.idle_route(connection, app)
+
     def run(self, operation: Operation, log: OperationLog, cancelled: threading.Event, step: Steps) -> None:
         """Do what an operation asks for, and record that it succeeded.
 
@@ -91,7 +96,7 @@ class Pipeline:
         number = plan.number if makes_release or plan.current is None else plan.current.number
         release = replace(
             self._release_plans.of(
-                plan.app, artifact, plan.config.values, number, plan.operation.id, plan.services, plan.hosts
+                plan.app, artifact, plan.config.values, number, plan.operation.id, plan.services, plan.endpoints
             ),
             force_zero_downtime=plan.request.force_zero_downtime,
         )

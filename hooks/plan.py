@@ -14,6 +14,7 @@ from store.apps import App
 from store.config import merge
 from store.configs import ConfigVersion
 from store.database import Store
+from store.endpoints import Endpoint
 from store.operations import Operation
 from store.releases import Artifact, Release
 from store.services import NEW_SERVICE, ServiceSettings
@@ -36,8 +37,8 @@ class Plan:
     """Where the deploying branches point."""
     services: Mapping[str, ServiceSettings]
     """The settings of services that it ends with."""
-    hosts: Sequence[str]
-    """Further host names of the app."""
+    endpoints: Sequence[Endpoint]
+    """The ways in that the app has beside its own address."""
 
     def with_services_of(self, artifact: Artifact) -> Plan:
         """Return the plan with settings for every service that `artifact` has; raises ProcfileError.
@@ -62,7 +63,7 @@ def make(store: Store, repository: BareRepository, operation: Operation, log: Op
         current = releases.current(connection, app)
         number = releases.next_number(connection, app)
         settled = dict(services.of_app(connection, app))
-        hosts = endpoints.of_app(connection, app)
+        ways_in = endpoints.of_app(connection, store.seal, app)
         config = before
         if request.release is not None:
             version = releases.by_number(connection, app, request.release).config_version_id
@@ -73,4 +74,4 @@ def make(store: Store, repository: BareRepository, operation: Operation, log: Op
     if request.service is not None:
         settled[request.service] = settled.get(request.service, NEW_SERVICE).changed(request.settings)
     log.hide([before.values, request.changes, config.values])
-    return Plan(operation, request, app, repository, config, current, number, repository.branches(), settled, hosts)
+    return Plan(operation, request, app, repository, config, current, number, repository.branches(), settled, ways_in)

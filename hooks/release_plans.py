@@ -9,10 +9,12 @@ from sqlalchemy import Connection
 from builder.credentials import REGISTRY_VARIABLES
 from hooks.addresses import Addresses
 from releaser.release import Release as ReleasePlan
+from releaser.route import Route
 from store import configs, endpoints, releases, services
 from store.apps import App
 from store.config import Config
 from store.database import Store
+from store.endpoints import Endpoint
 from store.errors import UsageError
 from store.releases import Artifact
 from store.services import ServiceSettings
@@ -36,7 +38,7 @@ class ReleasePlans:
         number: int,
         operation_id: int,
         settled: Mapping[str, ServiceSettings],
-        hosts: Sequence[str],
+        ways_in: Sequence[Endpoint],
     ) -> ReleasePlan:
         """Return what an artifact is as a release `number`, whose containers are made by the operation."""
         hidden = () if _wanted(values, EXPOSE_REGISTRY_CREDENTIALS) else REGISTRY_VARIABLES
@@ -54,7 +56,7 @@ class ReleasePlans:
                 for name in ("RELEASE_HEALTHCHECK_TIMEOUT", "STRICT_HEALTH_CHECKS", "PORT")
                 if name in values
             },
-            route=self._addresses.route(app, hosts),
+            route=self._addresses.route(app, ways_in),
             git_ref=artifact.commit,
             services=settled,
         )
@@ -66,8 +68,12 @@ class ReleasePlans:
             return None
         config = configs.by_id(connection, self._store.seal, app, release.config_version_id)
         settled = services.of_app(connection, app)
-        hosts = endpoints.of_app(connection, app)
-        return self.of(app, release.artifact, config.values, release.number, app.serving_operation_id, settled, hosts)
+        ways_in = endpoints.of_app(connection, self._store.seal, app)
+        return self.of(app, release.artifact, config.values, release.number, app.serving_operation_id, settled, ways_in)
+
+    def idle_route(self, connection: Connection, app: App) -> Route:
+        """Return where an app without a release tells its visitors so."""
+        return self._addresses.route(app, endpoints.of_app(connection, self._store.seal, app))
 
 
 def _wanted(values: Config, name: str) -> bool:

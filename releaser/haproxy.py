@@ -8,34 +8,33 @@ of one, is a reload of the master, which loses none either.
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
-import signal
+import shutil
 import socket
-import subprocess
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from releaser import haproxy_config
-from releaser.haproxy_config import ADMIN_SOCKET, KEEP_ALIVE_SECONDS, MASTER_SOCKET, Backend, Listening, Target
+from releaser.haproxy_backends import Routing
+from releaser.haproxy_config import (
+    ADMIN_SOCKET,
+    CERTIFICATE_LIST,
+    CERTIFICATES,
+    KEEP_ALIVE_SECONDS,
+    MASTER_SOCKET,
+    Listening,
+)
+from releaser.haproxy_daemon import Daemon, ProxyFailedError, unprivileged_user, until
 from releaser.haproxy_master import Master, ProxyUnreachableError, Worker
-from releaser.haproxy_process import CONFIG_FILE, ENVIRONMENT, PID_FILE, alive, kept, words
-from releaser.release import Route
-from store.errors import SlipwayError
+from releaser.haproxy_process import CONFIG_FILE, PID_FILE
+from releaser.route import OWN, Certificate, Destination, Endpoint, Route, Target, Targets
+from store.errors import SlipwayError, UsageError
 
 DRAIN_SECONDS = 15.0
 """How long requests under way may take until their container is stopped, as on Aptible."""
-
-TRANSITION_SECONDS = 10.0
-"""How long a start, a reload or a stop may take; they take about 50 ms."""
-
-POLL_SECONDS = 0.01
-
-PROXY_USER = "haproxy"
-"""The user that Debian's package makes for it."""
 
 
 class PortInUseError(SlipwayError):
@@ -46,13 +45,9 @@ class RouteTakenError(SlipwayError):
     """Another app answers at the route."""
 
 
-class ProxyFailedError(SlipwayError):
-    """HAProxy does not start, or does not take its configuration."""
-
-
 def bindable(host: str, port: int) -> bool:
-    """Return whether a TCP port is free to listen on at an IPv4 address."""
-    with socket.socket(socket.AF_INET) as probe:
+    """Return whether a TCP port is free to listen on at an IPv4 or IPv6 address."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # What HAProxy asks for too. SO_REUSEPORT, which it also sets, would let two proxies share a port unnoticed.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -66,16 +61,26 @@ def bindable(host: str, port: int) -> bool:
 class Proxy:
     """The proxy whose files are in `folder`. It may be shared by threads; one process at a time may own a folder.
 
-    `http_port` is where all apps with a host name answer; None where each app has a port of its own. `program` is
-    HAProxy's name or path.
+    `listening` is where it listens, but for the apps' own ports; its `user` is found here. `program` is HAProxy's name
+    or path, `drain_seconds` how long `drain` waits.
     """
 
+    publishes_ports = False
+    """Whether it is the containers themselves that listen; see `releaser.published_ports`."""
+
     def __init__(
-        self, folder: Path, *, bind_host: str = "127.0.0.1", http_port: int | None = None, program: str = "haproxy"
+        self,
+        folder: Path,
+        listening: Listening | None = None,
+        *,
+        program: str = "haproxy",
+        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._folder = folder.absolute()
         self._program = program
-        self._listening = Listening(bind_host, http_port, _unprivileged_user())
+        self._daemon = Daemon(self._folder, program)
+        self._listening = replace(listening or Listening(), user=unprivileged_user())
+        self._drain_seconds = drain_seconds
         self._master = Master(self._folder / MASTER_SOCKET)
         self._lock = threading.RLock()
 
@@ -90,33 +95,29 @@ class Proxy:
     @property
     def running(self) -> bool:
         """Whether the proxy is alive; cheap enough to be asked every second."""
-        return self._alive() is not None
+        return self._daemon.alive() is not None
 
     def answers(self) -> bool:
         """Return whether the master answers and has a worker. Waits for nobody but the master."""
         try:
-            return self._alive() is not None and bool(self._master.workers())
+            return self.running and bool(self._master.workers())
         except ProxyUnreachableError:
             return False
 
     def stop(self) -> None:
         """Stop the proxy with all its connections, if it runs. Its files stay: `start` brings its routes back."""
         with self._lock:
-            master = self._alive()
-            if master is None:
-                return
-            os.kill(master, signal.SIGTERM)
-            if not _until(lambda: self._alive() is None):
-                os.kill(master, signal.SIGKILL)
+            self._daemon.end()
 
     def remove(self) -> None:
-        """Stop the proxy and forget all its routes."""
+        """Stop the proxy and forget all its routes and certificates."""
         with self._lock:
             self.stop()
-            for name in (CONFIG_FILE, PID_FILE, MASTER_SOCKET, ADMIN_SOCKET):
+            for name in (CONFIG_FILE, PID_FILE, MASTER_SOCKET, ADMIN_SOCKET, CERTIFICATE_LIST):
                 (self._folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / CERTIFICATES, ignore_errors=True)
 
-    def routes(self) -> dict[int, Backend]:
+    def routes(self) -> dict[int, Routing]:
         """Return what the proxy leads to, by app."""
         with self._lock:
             try:
@@ -126,29 +127,34 @@ class Proxy:
 
     def addresses(self) -> set[str]:
         """Return the addresses that requests are sent to, those of containers that are draining included."""
-        return {server.target.address for backend in self.routes().values() for server in backend.servers}
+        return {
+            server.target.address
+            for routing in self.routes().values()
+            for backend in routing.backends
+            for server in backend.servers
+        }
 
-    def lead(self, app_id: int, route: Route, targets: Collection[Target]) -> None:
+    def lead(self, app_id: int, route: Route, targets: Collection[Target] | Targets) -> None:
         """Let an app answer at `route` with just these containers, which must be ready to serve.
 
-        Containers that did so until now finish what they have: see `drain`. Raises RouteTakenError, and what `start`
-        raises; the proxy then leads where it led.
+        Targets that are not told apart by destination are those of the app's own address. Containers that took requests
+        until now finish what they have: see `drain`. Raises RouteTakenError, and what `start` raises; the proxy then
+        leads where it led.
         """
         with self._lock:
             before = self.routes()
-            if any(route.overlaps(other.route) for other in before.values() if other.app_id != app_id):
-                where = " or ".join(route.hosts) or f"port {route.port}"
-                raise RouteTakenError(f"another app answers at {where}; choose another")
-            backend = before.get(app_id, Backend(app_id, route))
-            after = {**before, app_id: Backend(app_id, route, backend.servers).leading_to(targets)}
-            self._move(before, after, app_id)
+            others = [other for key, other in before.items() if key != app_id]
+            if taken := sorted({each for other in others for each in route.shared(other.route)}):
+                raise RouteTakenError(f"another app answers at {', '.join(taken)}; choose another")
+            former = before.get(app_id, Routing.new(app_id, route))
+            self._move(before, {**before, app_id: former.leading(route, _by_destination(targets))}, app_id)
 
-    def lead_all(self, wanted: Mapping[int, tuple[Route, Collection[Target]]]) -> None:
+    def lead_all(self, wanted: Mapping[int, tuple[Route, Collection[Target] | Targets]]) -> None:
         """Let just these apps answer, each like `lead`, and no other."""
         with self._lock:
             before = self.routes()
             after = {
-                app_id: Backend(app_id, route, before.get(app_id, Backend(app_id, route)).servers).leading_to(targets)
+                app_id: before.get(app_id, Routing.new(app_id, route)).leading(route, _by_destination(targets))
                 for app_id, (route, targets) in wanted.items()
             }
             self._move(before, after, None)
@@ -160,16 +166,16 @@ class Proxy:
             if app_id in before:
                 self._move(before, {key: value for key, value in before.items() if key != app_id}, None)
 
-    def drain(self, app_id: int, seconds: float = DRAIN_SECONDS) -> None:
-        """Wait until an app's draining containers have no request in flight, `seconds` at most, and let go of them."""
-        backend = self.routes().get(app_id)
-        if backend is None:
-            return
-        draining = {index for index, server in enumerate(backend.servers) if server.state == "drain"}
-        if not draining:
+    def drain(self, app_id: int, seconds: float | None = None) -> None:
+        """Wait until an app's draining containers have no request in flight, and let go of them.
+
+        It takes `seconds` at most, by default what the proxy was made with.
+        """
+        routing = self.routes().get(app_id)
+        if routing is None or not routing.draining:
             return
         with contextlib.suppress(ProxyUnreachableError):
-            _until(lambda: self._let_go(backend.name, draining), seconds)
+            until(lambda: self._let_go(routing), self._drain_seconds if seconds is None else seconds)
         with self._lock:
             before = self.routes()
             if app_id in before:
@@ -177,14 +183,30 @@ class Proxy:
 
     def requests_in_flight(self, app_id: int) -> int:
         """Return how many requests to an app are being served at this moment. Raises ProxyUnreachableError."""
-        backend = self.routes().get(app_id)
-        return 0 if backend is None else self._in_flight(backend.name, range(len(backend.servers)))
+        routing = self.routes().get(app_id)
+        if routing is None:
+            return 0
+        return sum(self._in_flight(backend.name, range(len(backend.servers))) for backend in routing.backends)
 
-    def _let_go(self, backend: str, servers: Iterable[int]) -> bool:
-        """Return whether these servers of a backend have no request in flight, and will get no more."""
+    def check_certificate(self, certificate: Certificate) -> None:
+        """Raise UsageError for a certificate that HAProxy would not take: with it, no app's route could change."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="check-") as name:
+            trial = Proxy(Path(name), Listening("127.0.0.1", https_host="127.0.0.1", https_port=1))
+            route = Route(host="a.invalid", endpoints=(Endpoint(host="b.invalid", certificate=certificate),))
+            routings = {1: Routing.new(1, route)}
+            trial._write_certificates(routings)
+            trial._write(haproxy_config.render(routings, trial._listening))
+            if complaint := Daemon(Path(name), self._program).complaint():
+                raise UsageError(f"HAProxy does not take this certificate: {complaint.rpartition(': ')[2]}")
+
+    def _let_go(self, routing: Routing) -> bool:
+        """Return whether the draining servers of an app have no request in flight, and will get no more."""
         current, *replaced = self._master.workers()
         # A replaced worker cannot be told of a switch that came after it, and still takes requests on kept connections.
-        return not (replaced and current.uptime <= KEEP_ALIVE_SECONDS) and not self._in_flight(backend, servers)
+        return not (replaced and current.uptime <= KEEP_ALIVE_SECONDS) and not any(
+            self._in_flight(backend.name, backend.draining) for backend in routing.backends if backend.draining
+        )
 
     def _in_flight(self, backend: str, servers: Iterable[int]) -> int:
         total = 0
@@ -193,29 +215,35 @@ class Proxy:
             total += sum(serving.get(server, 0) for server in servers)
         return total
 
-    def _move(self, before: Mapping[int, Backend], after: Mapping[int, Backend], changed: int | None) -> None:
-        """Apply `after`; where that fails, leave the file as it was, so that it says what the proxy does."""
+    def _move(self, before: Mapping[int, Routing], after: Mapping[int, Routing], changed: int | None) -> None:
+        """Apply `after`; where that fails, leave the files as they were, so that they say what the proxy does."""
         try:
             self._apply(after, changed)
         except BaseException:
+            self._write_certificates(before)
             self._write(haproxy_config.render(before, self._listening))
             raise
+        self._remove_certificates(after)
 
-    def _apply(self, backends: Mapping[int, Backend], changed: int | None) -> None:
+    def _apply(self, routings: Mapping[int, Routing], changed: int | None) -> None:
         """Write the configuration and make the proxy follow it. `changed` is the one app that differs, None for any."""
-        digest = haproxy_config.shape(backends, self._listening)
+        listening = self._listening
+        digest = haproxy_config.shape(routings, listening)
         workers = self._workers()
         if workers and self._master.description(workers[0]) == digest:
-            self._write(haproxy_config.render(backends, self._listening))
-            for backend in backends.values() if changed is None else [backends[changed]]:
-                self._master.tell(workers[0], haproxy_config.commands(backend))
+            self._write(haproxy_config.render(routings, listening))
+            for routing in routings.values() if changed is None else [routings[changed]]:
+                self._master.tell(workers[0], haproxy_config.commands(routing))
             return
-        self._check_ports(backends, bool(workers))
-        self._write(haproxy_config.render(backends, self._listening))
+        self._check_ports(routings, bool(workers))
+        self._write_certificates(routings)
+        self._write(haproxy_config.render(routings, listening))
         if workers:
             self._reload(digest)
         else:
-            self._launch()
+            self._daemon.launch()
+            if not self._workers():
+                raise ProxyFailedError(f"HAProxy started in {self._folder} and ended at once; look at its log")
 
     def _workers(self) -> list[Worker]:
         """Return the running proxy's workers, none if it does not run. Raises ProxyUnreachableError."""
@@ -225,94 +253,86 @@ class Proxy:
             try:
                 workers[:] = self._master.workers()
             except ProxyUnreachableError:
-                return self._alive() is None  # else it is coming up, or going down
+                return not self.running  # else it is coming up, or going down
             return bool(workers)
 
-        if self._alive() is not None and not _until(known):
+        if self.running and not until(known):
             raise ProxyUnreachableError(
                 f"HAProxy runs in {self._folder} without any worker; kill it, and it is started anew"
             )
         return workers
 
-    def _check_ports(self, backends: Mapping[int, Backend], alive: bool) -> None:
-        held = haproxy_config.ports(self.routes().values(), self._listening) if alive else set()
-        for port in sorted(haproxy_config.ports(backends.values(), self._listening) - held):
+    def _check_ports(self, routings: Mapping[int, Routing], alive: bool) -> None:
+        held = haproxy_config.addresses(self.routes().values(), self._listening) if alive else set()
+        for host, port in sorted(haproxy_config.addresses(routings.values(), self._listening) - held):
             # Workers of a killed master hold their ports for a moment longer.
-            if not _until(partial(bindable, self._listening.bind_host, port), 0 if alive else 2):
+            if not until(partial(bindable, host, port), 0 if alive else 2):
                 raise PortInUseError(
-                    f"another program listens on {self._listening.bind_host}:{port}, where the proxy should; "
+                    f"another program listens on {host}:{port}, where the proxy should; "
                     "stop that program or choose another port"
                 )
 
     def _write(self, text: str) -> None:
+        """Write the configuration file, at once or not at all.
+
+        It need not survive a power failure, since the proxy does not either: the records know all routes.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._folder / f"{CONFIG_FILE}.new"
-        with fresh.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        fresh.write_text(text)
         fresh.replace(self._folder / CONFIG_FILE)
 
-    def _launch(self) -> None:
-        if kept(self._folder):
-            # It starts as soon as its keeper sees the configuration, which has just been written.
-            if not _until(lambda: self._alive() is not None) or not self._workers():
-                raise ProxyFailedError(f"`slipway proxy` does not get HAProxy started in {self._folder}; see its log")
-            return
-        started = subprocess.run(
-            words(self._program, self._folder, daemon=True),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=ENVIRONMENT,
-        )
-        if started.returncode != 0:
-            raise ProxyFailedError(f"HAProxy does not start: {_alerts(started.stderr)}")
-        # The process that was started ends when the listeners are bound; the pid file comes a moment later.
-        if not _until(lambda: self._alive() is not None) or not self._workers():
-            raise ProxyFailedError(f"HAProxy started, but does not answer in {self._folder}; look at its process there")
+    def _write_certificates(self, routings: Mapping[int, Routing]) -> None:
+        folder = self._folder / CERTIFICATES
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for certificate in _certificates(routings):
+            file = self._folder / haproxy_config.certificate_file(certificate.fingerprint)
+            if certificate.bundle is not None and not file.exists():
+                fresh = file.with_suffix(".new")
+                fresh.touch(mode=0o600)
+                fresh.write_text(certificate.bundle.reveal())
+                fresh.replace(file)
+        # One whose file somebody has removed must not keep the proxy from starting.
+        there = [
+            line
+            for line in haproxy_config.certificate_list(routings).splitlines(keepends=True)
+            if (self._folder / line.split()[0]).exists()
+        ]
+        (self._folder / CERTIFICATE_LIST).write_text("".join(there))
+
+    def _remove_certificates(self, routings: Mapping[int, Routing]) -> None:
+        """Remove the private keys that no route needs any more."""
+        needed = {f"{certificate.fingerprint}.pem" for certificate in _certificates(routings)}
+        for file in (self._folder / CERTIFICATES).glob("*"):
+            if file.name not in needed:
+                file.unlink()
 
     def _reload(self, digest: str) -> None:
+        failed_before = self._master.failed_reloads()
         self._master.ask("reload")
 
         def settled() -> bool:
             try:
                 workers = self._master.workers()
                 return bool(workers) and (
-                    self._master.description(workers[0]) == digest or self._master.failed_reloads() > 0
+                    self._master.description(workers[0]) == digest or self._master.failed_reloads() > failed_before
                 )
             except ProxyUnreachableError:  # while the master replaces itself
                 return False
 
-        if not _until(settled) or self._master.failed_reloads() > 0:
-            raise ProxyFailedError("HAProxy did not take its new configuration and keeps the former one")
-
-    def _alive(self) -> int | None:
-        """Return the master's process id, None if it does not run."""
-        return alive(self._program, self._folder)
+        if not until(settled) or self._master.failed_reloads() > 0:
+            reason = self._daemon.complaint() or "a port that it needs was taken meanwhile"
+            raise ProxyFailedError(f"HAProxy did not take its new configuration and keeps the former one: {reason}")
 
 
-def _until(condition: Callable[[], bool], seconds: float = TRANSITION_SECONDS) -> bool:
-    """Wait until a condition holds, `seconds` at most, and return whether it does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
+def _by_destination(targets: Collection[Target] | Targets) -> Mapping[Destination, Collection[Target]]:
+    return targets if isinstance(targets, Mapping) else {OWN: targets}
 
 
-def _unprivileged_user() -> str | None:
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam(PROXY_USER).pw_name
-    except KeyError:
-        return None
-
-
-def _alerts(output: str) -> str:
-    """Return what HAProxy complains about, without its time stamps and process ids."""
-    alerts = [line.partition(" : ")[2] for line in output.splitlines() if line.startswith("[ALERT]")]
-    return "; ".join(alerts) or "it gave no reason"
+def _certificates(routings: Mapping[int, Routing]) -> list[Certificate]:
+    return [
+        endpoint.certificate
+        for routing in routings.values()
+        for endpoint in routing.route.endpoints
+        if endpoint.certificate is not None
+    ]

@@ -1,27 +1,18 @@
-"""The proxy's configuration as a value: which app answers where, and which containers stand behind it.
+"""The proxy's configuration file, made of values: pure functions over HAProxy's Configuration Manual.
 
-Pure functions over HAProxy's own nouns (its Configuration Manual): a *backend* per app with a few *servers*, most of
-them kept in maintenance as room for the next release, so that a switch needs the runtime interface only and no reload.
-
-The configuration file is the one place where routes are kept. A comment line per backend holds its value as JSON, so
-that `read(render(x)) == x`; the rest of the file is derived from these lines.
+The configuration file is the one place where routes are kept. A comment line per app holds its value as JSON, so that
+`read(render(x)) == x`; the rest of the file is derived from these lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from releaser.release import Route
-
-ServerState = Literal["ready", "drain", "maint"]
-"""HAProxy's administrative states: takes requests; finishes those it has; empty room for a container."""
-
-FEWEST_SERVERS = 4
-"""Room for two containers and their successors. A backend that needs more makes the proxy reload, which costs more."""
+from releaser.haproxy_backends import Backend, Routing, Server, ServerState
+from releaser.route import Endpoint
 
 KEEP_ALIVE_SECONDS = 10
 """How long a visitor's connection may idle. So long after a reload the replaced worker may still be sent a request."""
@@ -30,124 +21,118 @@ MASTER_SOCKET = "master.sock"
 ADMIN_SOCKET = "admin.sock"
 """Unix sockets in the proxy's folder; HAProxy changes into it, so that the names stay within sun_path's 108 bytes."""
 
+CERTIFICATES = "certificates"
+"""Folder of the certificates in the proxy's folder, each in a file that is called after its fingerprint."""
+
+CERTIFICATE_LIST = "certificates.list"
+"""Which certificate is shown for which host name (crt-list, Configuration Manual section 5.1)."""
+
+SERVER_CONNECTIONS = 2000
+"""Requests, WebSockets and TCP connections that one container is given at once, unless a setting says otherwise."""
+
 _MARK = "# slipway "
-
-
-class Target(NamedTuple):
-    """A container's IPv4 address and port."""
-
-    address: str
-    port: int
-
-
-NOWHERE = Target("127.0.0.1", 1)
-"""Where a server in maintenance points. Not 0.0.0.0, which to HAProxy is the address that the client connected to."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """One server of a backend."""
-
-    target: Target = NOWHERE
-    state: ServerState = "maint"
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One app on the proxy."""
-
-    app_id: int
-    route: Route
-    servers: tuple[Server, ...] = (Server(),) * FEWEST_SERVERS
-
-    @property
-    def name(self) -> str:
-        """HAProxy's name for it. It comes from the record's number, so no user's text is in it."""
-        return f"app-{self.app_id}"
-
-    @property
-    def targets(self) -> list[Target]:
-        """The containers that take requests."""
-        return [server.target for server in self.servers if server.state == "ready"]
-
-    def leading_to(self, targets: Collection[Target]) -> Backend:
-        """Return this backend with just these containers taking requests; others that did are draining."""
-        servers = [
-            replace(server, state="ready" if server.target in targets else "drain")
-            if server.state != "maint"
-            else server
-            for server in self.servers
-        ]
-        known = {server.target for server in servers if server.state == "ready"}
-        for target in dict.fromkeys(targets):
-            if target in known:
-                continue
-            room = next((index for index, server in enumerate(servers) if server.state == "maint"), None)
-            if room is None:
-                servers.append(Server(target, "ready"))
-            else:
-                servers[room] = Server(target, "ready")
-        return replace(self, servers=tuple(servers))
-
-    def drained(self) -> Backend:
-        """Return this backend with the room of all draining containers free again."""
-        return replace(self, servers=tuple(Server() if each.state == "drain" else each for each in self.servers))
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the proxy listens, and as whom it runs."""
+    """Where the proxy listens, as whom it runs, and what holds for all apps."""
 
-    bind_host: str
-    http_port: int | None
+    bind_host: str = "127.0.0.1"
+    """Where apps' own ports and the shared HTTP port are opened."""
+    http_port: int | None = None
     """The port that all apps with a host name share, or None where each app has a port of its own."""
     user: str | None = None
     """The user and group that workers become where the master is root."""
+    https_host: str = ""
+    https_port: int | None = None
+    """The port for TLS that all host names with a certificate share, or None where there is none."""
+    acme_thumbprint: str | None = None
+    """What answers the challenges of a certificate authority: see `releaser.acme`. None leaves them to the apps."""
+    server_connections: int = SERVER_CONNECTIONS
+
+    @property
+    def addresses(self) -> set[tuple[str, int]]:
+        """The addresses that all apps share."""
+        shared = {(self.bind_host, self.http_port), (self.https_host, self.https_port)}
+        return {(host, port) for host, port in shared if port is not None}
 
 
-def shape(backends: Mapping[int, Backend], listening: Listening) -> str:
-    """Return a digest of all that only a reload can change: listeners, host names, backends, numbers of servers."""
-    fixed = [(each.app_id, asdict(each.route), len(each.servers)) for each in _ordered(backends)]
-    text = json.dumps([_DEFAULTS, asdict(listening), fixed], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def shape(routings: Mapping[int, Routing], listening: Listening) -> str:
+    """Return a digest of all that only a reload can change: everything but which containers the servers are."""
+    empty = {
+        each.app_id: replace(
+            each,
+            backends=tuple(replace(known, servers=(Server(),) * len(known.servers)) for known in each.backends),
+        )
+        for each in routings.values()
+    }
+    return hashlib.sha256(_text(empty, listening, "").encode()).hexdigest()[:16]
 
 
-def render(backends: Mapping[int, Backend], listening: Listening) -> str:
+def render(routings: Mapping[int, Routing], listening: Listening) -> str:
     """Return the configuration file's text."""
-    parts = [_global(shape(backends, listening), listening), _DEFAULTS]
+    return _text(routings, listening, shape(routings, listening))
+
+
+def _text(routings: Mapping[int, Routing], listening: Listening, digest: str) -> str:
+    apps = _ordered(routings)
+    parts = [_global(digest, listening), _DEFAULTS]
     if listening.http_port is not None:
-        parts.append(_shared_frontend(_ordered(backends), listening.bind_host, listening.http_port))
-    for backend in _ordered(backends):
-        if backend.route.port is not None:
-            parts.append(_own_frontend(backend, listening.bind_host, backend.route.port))
-        parts.append(_backend(backend))
+        parts.append(_plain_frontend(apps, listening, listening.http_port))
+    if listening.https_port is not None:
+        parts.append(_tls_frontend(apps, listening, listening.https_port))
+    parts.append(f"backend nobody from http\n    http-request return {_NO_APP}\n")
+    for app in apps:
+        parts.append(_MARK + json.dumps(app.dump(), sort_keys=True) + "\n")
+        if app.route.port is not None:
+            parts.append(_own_frontend(app, listening.bind_host, app.route.port))
+        parts += [
+            _tcp_frontend(_backend_of(app, endpoint), listening.bind_host, endpoint.tcp_port)
+            for endpoint in app.route.endpoints
+            if endpoint.tcp_port is not None
+        ]
+        parts += [_backend(backend, listening.server_connections) for backend in app.backends]
     return "\n".join(parts)
 
 
-def read(text: str) -> dict[int, Backend]:
-    """Return the backends of a text that `render` made."""
-    backends = {}
-    for line in text.splitlines():
-        if line.startswith(_MARK):
-            kept = json.loads(line.removeprefix(_MARK))
-            servers = tuple(Server(Target(*each["target"]), each["state"]) for each in kept["servers"])
-            backends[kept["app_id"]] = Backend(
-                kept["app_id"], Route(**{**kept["route"], "also": tuple(kept["route"].get("also", ()))}), servers
-            )
-    return backends
+def read(text: str) -> dict[int, Routing]:
+    """Return the apps of a text that `render` made."""
+    found = (Routing.load(json.loads(line.removeprefix(_MARK))) for line in text.splitlines() if line.startswith(_MARK))
+    return {routing.app_id: routing for routing in found}
 
 
-def ports(backends: Iterable[Backend], listening: Listening) -> set[int]:
-    """Return every TCP port that the proxy listens on."""
-    own = {backend.route.port for backend in backends if backend.route.port is not None}
-    return own if listening.http_port is None else own | {listening.http_port}
+def certificate_list(routings: Mapping[int, Routing]) -> str:
+    """Return the list of certificates: a file per line, and the one host name that it is shown for.
+
+    What else a certificate is good for does not matter: another tenant's host name may be among it.
+    """
+    return "".join(
+        f"{certificate_file(endpoint.certificate.fingerprint)} {host}\n"
+        for routing in _ordered(routings)
+        for host, endpoint in routing.route.hosts.items()
+        if endpoint is not None and endpoint.certificate is not None
+    )
 
 
-def commands(backend: Backend) -> list[str]:
-    """Return the runtime commands (HAProxy Management Guide, "set server") that make a worker's backend this one.
+def certificate_file(fingerprint: str) -> str:
+    """Return the name of a certificate's file in the proxy's folder."""
+    return f"{CERTIFICATES}/{fingerprint}.pem"
+
+
+def addresses(routings: Iterable[Routing], listening: Listening) -> set[tuple[str, int]]:
+    """Return every host and TCP port that the proxy listens on."""
+    return listening.addresses | {(listening.bind_host, port) for each in routings for port in each.route.ports}
+
+
+def commands(routing: Routing) -> list[str]:
+    """Return the runtime commands (HAProxy Management Guide, "set server") that make a worker follow this routing.
 
     They are idempotent, and those that add capacity come first: there is always a container to take a request.
     """
+    return [line for backend in routing.backends for line in _commands(backend)]
+
+
+def _commands(backend: Backend) -> list[str]:
     order: dict[ServerState, int] = {"ready": 0, "drain": 1, "maint": 2}
     lines = []
     for index, server in sorted(enumerate(backend.servers), key=lambda pair: order[pair[1].state]):
@@ -160,8 +145,15 @@ def commands(backend: Backend) -> list[str]:
     return lines
 
 
-def _ordered(backends: Mapping[int, Backend]) -> list[Backend]:
-    return [backends[app_id] for app_id in sorted(backends)]
+def _ordered(routings: Mapping[int, Routing]) -> list[Routing]:
+    return [routings[app_id] for app_id in sorted(routings)]
+
+
+def _backend_of(routing: Routing, endpoint: Endpoint | None) -> Backend:
+    """Return the backend that an endpoint leads to; None is the app's own address."""
+    if endpoint is None:
+        return routing.backends[0]
+    return next(each for each in routing.backends if each.destination == endpoint.destination)
 
 
 def _global(digest: str, listening: Listening) -> str:
@@ -173,6 +165,8 @@ def _global(digest: str, listening: Listening) -> str:
     description {digest}
     stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners
     hard-stop-after 1h
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    tune.ssl.default-dh-param 2048
 {privileges}"""
 
 
@@ -197,8 +191,9 @@ _LATE_ANSWER = _page(504, "This app did not answer in time", "Please try again. 
 # `idle-close-on-response`: a worker that is being replaced lets a kept connection finish one more request instead of
 # closing it just as the visitor sends one. `connect` is short, since containers are on the host's own bridge; retries
 # go to another container at once, and to the only one a second apart, which bridges an app's restart. `tunnel` is for
-# WebSockets, `http-request` bounds slow senders.
-_DEFAULTS = f"""defaults
+# WebSockets, `http-request` bounds slow senders, `queue` those who wait while an app's containers have all they can
+# take: its own visitors wait, not those of other apps. Keep-alive packets end TCP connections whose peer is gone.
+_DEFAULTS = f"""defaults http
     mode http
     balance roundrobin
     option forwardfor
@@ -208,42 +203,96 @@ _DEFAULTS = f"""defaults
     timeout connect 2s
     timeout client 60s
     timeout server 60s
+    timeout queue 30s
     timeout tunnel 1h
     timeout http-request 10s
     timeout http-keep-alive {KEEP_ALIVE_SECONDS}s
     http-error {_BROKEN_ANSWER}
     http-error {_NO_CONTAINER}
     http-error {_LATE_ANSWER}
+
+defaults tcp
+    mode tcp
+    balance leastconn
+    option redispatch 1
+    option clitcpka
+    option srvtcpka
+    retries 3
+    timeout connect 2s
+    timeout client 1h
+    timeout server 1h
+    timeout queue 30s
+"""
+
+# What visitors say of themselves in fields that only a proxy may set is taken away, in the spelling with underscores as
+# well: to an app behind WSGI or CGI both are one (RFC 3875 section 4.1.18). A request's id is kept if it is sane, so
+# that it can be followed from outside to inside.
+_HEADERS = """    http-request del-header (?i)^x[-_]forwarded[-_] -m reg
+    http-request del-header (?i)^(forwarded|x[-_]real[-_]ip|x_request_id)$ -m reg
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Request-ID %[uuid()] unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,128}$ }
 """
 
 
-def _frontend(name: str, bind_host: str, port: int) -> str:
-    return f"""frontend {name}
-    bind {bind_host}:{port}
-    http-request set-header X-Forwarded-Proto http
+def _frontend(name: str, bind: str, scheme: str, port: int, before: str = "") -> str:
+    return f"""frontend {name} from http
+    bind {bind}
+{before}{_HEADERS}    http-request set-header X-Forwarded-Proto {scheme}
     http-request set-header X-Forwarded-Port {port}
 """
 
 
-def _shared_frontend(backends: Iterable[Backend], bind_host: str, port: int) -> str:
+_HOST = "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
+
+
+def _if_host(host: str) -> str:
+    return f"if {{ var(txn.host) -m str {host} }}\n"
+
+
+def _plain_frontend(apps: Iterable[Routing], listening: Listening, port: int) -> str:
+    before, rules = _HOST, ""
+    if listening.acme_thumbprint is not None:
+        # RFC 8555 section 8.3: the answer is the token that was asked for and the thumbprint of the account's key.
+        before += (
+            "    http-request return status 200 content-type application/octet-stream "
+            f'lf-string "%[path,field(4,/)].{listening.acme_thumbprint}" '
+            "if { path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]+$ }\n"
+        )
+    to = "" if listening.https_port == 443 else f":{listening.https_port}"
+    for app in apps:
+        for host, endpoint in app.route.hosts.items():
+            if endpoint is not None and endpoint.redirect and endpoint.certificate and listening.https_port is not None:
+                before += f"    http-request redirect code 308 location https://{host}{to}%[pathq] {_if_host(host)}"
+            rules += f"    use_backend {_backend_of(app, endpoint).name} {_if_host(host)}"
+    frontend = _frontend("http", f"{listening.bind_host}:{port}", "http", port, before)
+    return f"{frontend}{rules}    default_backend nobody\n"
+
+
+def _tls_frontend(apps: Iterable[Routing], listening: Listening, port: int) -> str:
     rules = "".join(
-        f"    use_backend {backend.name} if {{ var(txn.host) -m str {host} }}\n"
-        for backend in backends
-        for host in backend.route.hosts
+        f"    use_backend {_backend_of(app, endpoint).name} {_if_host(host)}"
+        for app in apps
+        for host, endpoint in app.route.hosts.items()
+        if endpoint is not None and endpoint.certificate is not None
     )
-    host = "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
-    nobody = f"    default_backend nobody\n\nbackend nobody\n    http-request return {_NO_APP}\n"
-    return _frontend("http", bind_host, port) + host + rules + nobody
+    # `strict-sni`: who asks for a name without a certificate is shown nobody else's.
+    bind = f"{listening.https_host}:{port} ssl crt-list {CERTIFICATE_LIST} strict-sni alpn h2,http/1.1"
+    return f"{_frontend('https', bind, 'https', port, _HOST)}{rules}    default_backend nobody\n"
 
 
-def _own_frontend(backend: Backend, bind_host: str, port: int) -> str:
-    return _frontend(f"port-{port}", bind_host, port) + f"    default_backend {backend.name}\n"
+def _own_frontend(app: Routing, bind_host: str, port: int) -> str:
+    return (
+        f"{_frontend(f'port-{port}', f'{bind_host}:{port}', 'http', port)}    default_backend {app.backends[0].name}\n"
+    )
 
 
-def _backend(backend: Backend) -> str:
-    mark = _MARK + json.dumps(asdict(backend), sort_keys=True)
-    lines = [f"backend {backend.name}", mark]
+def _tcp_frontend(backend: Backend, bind_host: str, port: int) -> str:
+    return f"frontend tcp-{port} from tcp\n    bind {bind_host}:{port}\n    default_backend {backend.name}\n"
+
+
+def _backend(backend: Backend, connections: int) -> str:
+    lines = [f"backend {backend.name} from {'tcp' if backend.destination.tcp else 'http'}"]
     for index, server in enumerate(backend.servers):
         disabled = "" if server.state == "ready" else " disabled"
-        lines.append(f"    server {index} {server.target.address}:{server.target.port}{disabled}")
+        lines.append(f"    server {index} {server.target.address}:{server.target.port} maxconn {connections}{disabled}")
     return "\n".join(lines) + "\n"

@@ -36,14 +36,23 @@ class KeptAlreadyError(SlipwayError):
 
 def words(program: str, folder: Path, *, daemon: bool) -> list[str]:
     """Return how HAProxy is started on a folder. Raises ProxyMissingError."""
+    mode = ["-W", "-D"] if daemon else ["-W"]
+    return [*_on(program, folder), *mode, "-p", PID_FILE, "-S", f"unix@{MASTER_SOCKET},mode,600"]
+
+
+def checking_words(program: str, folder: Path) -> list[str]:
+    """Return how HAProxy is asked whether it takes a folder's configuration. Raises ProxyMissingError."""
+    return [*_on(program, folder), "-c"]
+
+
+def _on(program: str, folder: Path) -> list[str]:
     path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PROGRAMS}")
     if path is None:
-        raise ProxyMissingError("HAProxy is not installed; install the package 'haproxy' (Debian, Ubuntu: apt-get)")
-    mode = ["-W", "-D"] if daemon else ["-W"]
-    return [
-        *(path, *mode, "-C", str(folder), "-f", CONFIG_FILE, "-p", PID_FILE),
-        *("-S", f"unix@{MASTER_SOCKET},mode,600"),
-    ]
+        raise ProxyMissingError(
+            "HAProxy is not installed; install the package 'haproxy' (Debian, Ubuntu: apt-get), "
+            "or do without host names and with a pause at each release: SLIPWAY_ROUTER=none"
+        )
+    return [path, "-C", str(folder), "-f", CONFIG_FILE]
 
 
 def alive(program: str, folder: Path) -> int | None:
@@ -54,12 +63,18 @@ def alive(program: str, folder: Path) -> int | None:
     """
     try:
         master = int((folder / PID_FILE).read_text().split()[0])
-        process = Path(f"/proc/{master}")
-        comm = process.joinpath("comm").read_text().rstrip("\n")
-        ours = comm == Path(program).name[:COMM_LENGTH] and process.joinpath("cwd").samefile(folder)
     except (OSError, ValueError, IndexError):
         return None
-    return master if ours else None
+    return master if works_in(program, folder, Path(f"/proc/{master}")) else None
+
+
+def works_in(program: str, folder: Path, process: Path) -> bool:
+    """Return whether a process, by its folder under /proc, is a HAProxy that works in a folder."""
+    try:
+        comm = process.joinpath("comm").read_text().rstrip("\n")
+        return comm == Path(program).name[:COMM_LENGTH] and process.joinpath("cwd").samefile(folder)
+    except OSError:  # it has ended, or is somebody else's
+        return False
 
 
 @contextmanager

@@ -135,6 +135,20 @@ class Nursery:
             self._cancelled.wait(_pause(begun))
         raise UnhealthyError(f"{_complaint(name, port, policy, answer)}{self._last_words(container)}")
 
+    def wait_listening(self, container: Container, port: int, policy: Policy) -> None:
+        """Wait until a container that is reached over TCP takes connections on `port`. Raises UnhealthyError."""
+        name, begun = container.title, time.monotonic()
+        self._say(f"{name}: waiting up to {policy.seconds} s for port {port} to take connections")
+        while (left := begun + policy.seconds - time.monotonic()) > 0:
+            if probe.listens(container.address, port, seconds=min(left, ATTEMPT_SECONDS), watch=self.watch):
+                self._say(f"{name}: healthy, takes connections after {time.monotonic() - begun:.1f} s")
+                return
+            self._cancelled.wait(_pause(begun))
+        raise UnhealthyError(
+            f"service '{name}' takes no connections on port {port} within {policy.seconds} s "
+            f"(listen on 0.0.0.0:{port}, or name another port at the endpoint){self._last_words(container)}"
+        )
+
     def wait_healthy(self, container: Container, policy: Policy) -> None:
         """Wait until the HEALTHCHECK of a container's image says that it is well. Raises UnhealthyError."""
         name, begun = container.title, time.monotonic()

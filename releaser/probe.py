@@ -1,4 +1,4 @@
-"""One HTTP question to a container that nobody trusts yet.
+"""One question to a container that nobody trusts yet: over HTTP, or whether it takes connections at all.
 
 What answers may be broken or hostile: it may trickle, never end, or not speak HTTP. So only the status line is read
 (RFC 9112 section 4), up to a bound and a deadline, and whoever waits is asked again and again whether to go on.
@@ -50,6 +50,16 @@ def get(address: str, port: int, path: str, host: str, *, seconds: float, watch:
             return _status(connection, deadline, watch)
         except OSError:
             return Silence.CLOSED
+
+
+def listens(address: str, port: int, *, seconds: float, watch: Callable[[], None]) -> bool:
+    """Return whether a TCP connection is taken; see `get`."""
+    with socket.socket(socket.AF_INET) as connection:
+        connection.setblocking(False)
+        try:
+            return _connected(connection, (address, port), time.monotonic() + seconds, watch)
+        except OSError:
+            return False
 
 
 def _connected(connection: socket.socket, peer: tuple[str, int], deadline: float, watch: Callable[[], None]) -> bool:

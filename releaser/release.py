@@ -1,62 +1,16 @@
-"""What is to run: one release of one app, and where it answers.
+"""What is to run: one release of one app.
 
 Plain values. Whoever keeps the records fills them in; this room only makes them true on an engine.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from store.errors import UsageError
+from releaser.route import Route
 from store.secret import Secret
 from store.services import ServiceSettings
-
-HIGHEST_PORT = 65535
-"""TCP's port field has 16 bits (RFC 9293 section 3.1)."""
-
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
-"""A host name as RFC 1123 section 2.1 has it, in lower case."""
-
-
-def host_name(text: str) -> str:
-    """Return a host name as routes have it, in lower case; raises UsageError for what is none."""
-    lower = text.lower()
-    if not _HOST_NAME.match(lower):
-        raise UsageError(f"{text[:253]!r} is not a host name; write one like shop.example.com")
-    return lower
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where an app answers: at a port of its own on the proxy, or at a host name on the proxy's shared HTTP port.
-
-    Raises ValueError unless exactly one of the two is given, and is a TCP port or a host name in lower case.
-    """
-
-    port: int | None = None
-    host: str | None = None
-    also: tuple[str, ...] = ()
-    """Further host names on the shared port."""
-
-    def __post_init__(self) -> None:
-        if (self.port is None) == (self.host is None):
-            raise ValueError("a route is either a port or a host name")
-        if self.port is not None and not 1 <= self.port <= HIGHEST_PORT:
-            raise ValueError(f"{self.port} is no TCP port")
-        for host in self.hosts:
-            if not _HOST_NAME.match(host):
-                raise ValueError(f"{host!r} is no host name")
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """All host names."""
-        return self.also if self.host is None else (self.host, *self.also)
-
-    def overlaps(self, other: Route) -> bool:
-        """Return whether there is a request that both would take."""
-        return (self.port is not None and self.port == other.port) or not set(self.hosts).isdisjoint(other.hosts)
 
 
 @dataclass(frozen=True)

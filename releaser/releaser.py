@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from types import MappingProxyType
 
 from releaser.container import Container
 from releaser.engine import Engine
-from releaser.haproxy import Proxy
 from releaser.health import Policy, Say
 from releaser.logs import Sink, read
 from releaser.one_off import Write, run_once
 from releaser.release import Release
-from releaser.restore import mend, restore
+from releaser.restore import lead, mend, restore
 from releaser.rollout import Rollout, Step
+from releaser.route import Certificate, Route
+from releaser.router import Router
 from releaser.services import services, words
 from store.errors import SlipwayError
 from store.services import NEW_SERVICE
@@ -26,7 +28,7 @@ class Releaser:
     `engine` is the engine's URL, None for the default socket.
     """
 
-    def __init__(self, *, engine: str | None, instance: str, proxy: Proxy) -> None:
+    def __init__(self, *, engine: str | None, instance: str, proxy: Router) -> None:
         self._engine = engine
         self._instance = instance
         self._proxy = proxy
@@ -54,13 +56,17 @@ class Releaser:
                 raise
             rollout.finish()
 
-    def restore(self, current: Sequence[Release]) -> dict[int, SlipwayError]:
+    def restore(
+        self, current: Sequence[Release], idle: Mapping[int, Route] = MappingProxyType({})
+    ) -> dict[int, SlipwayError]:
         """Make the current releases run, and nothing else of this instance; return what went wrong, by app id.
+
+        `idle` are the routes of apps without a release, by app id.
 
         To be called while no rollout is under way: after a start, which may follow a crash.
         """
         with Engine(self._engine) as engine:
-            return restore(engine, self._proxy, self._instance, current)
+            return restore(engine, self._proxy, self._instance, current, idle)
 
     def mend(self, current: Release) -> None:
         """Make one app's current release run as `restore` does. Raises SlipwayError.
@@ -69,6 +75,14 @@ class Releaser:
         """
         with Engine(self._engine) as engine:
             mend(engine, self._proxy, current)
+
+    def announce(self, app_id: int, route: Route) -> None:
+        """Let an app without a release tell its visitors so. Raises what `Proxy.lead` raises."""
+        lead(self._proxy, app_id, route, {})
+
+    def check_certificate(self, certificate: Certificate) -> None:
+        """Raise UsageError for a certificate that the proxy would not take."""
+        self._proxy.check_certificate(certificate)
 
     def keep_proxy(self) -> None:
         """Have the proxy running, if it has died. Raises what `Proxy.start` raises."""

@@ -19,11 +19,12 @@ from contextlib import AbstractContextManager, nullcontext
 import structlog
 
 from releaser.container import Container
+from releaser.destinations import targets, unled
 from releaser.engine import Engine, EngineRefusedError
-from releaser.haproxy import Proxy
-from releaser.haproxy_config import Target
 from releaser.health import FIRST_PAUSE_SECONDS, OVERLAPPING_SECONDS, SETTLED_SECONDS, Nursery, Policy, Say
-from releaser.release import Release, Route
+from releaser.release import Release
+from releaser.route import Destination, Route, Target
+from releaser.router import Router
 from releaser.services import Image, Service, services
 
 _log = structlog.get_logger()
@@ -41,7 +42,7 @@ class Rollout:
     def __init__(
         self,
         engine: Engine,
-        proxy: Proxy,
+        proxy: Router,
         release: Release,
         *,
         say: Say,
@@ -50,7 +51,8 @@ class Rollout:
     ) -> None:
         self.release = release
         self.routed: Service | None = None
-        """The service that is reached over HTTP, None where the release has no such service."""
+        """The service that answers at the app's own address, None where the release has no such service."""
+        self._services: list[Service] = []
         self.containers: list[Container] = []
         """The new containers."""
         self._engine = engine
@@ -60,7 +62,7 @@ class Rollout:
         self._nursery = Nursery(engine, say=say, cancelled=cancelled)
         self._old: list[Container] = []
         self._stopped: list[Container] = []
-        self._former: tuple[Route, Sequence[Target]] | None = None
+        self._former: tuple[Route, dict[Destination, list[Target]]] | None = None
         self._moved = False
 
     def advance(self) -> None:
@@ -70,8 +72,8 @@ class Rollout:
         """
         policy = Policy.of(self.release.settings)
         image = self._engine.image(self.release.image)
-        wanted = services(self.release, image)
-        self.routed = next((service for service in wanted if service.port is not None), None)
+        self._services = wanted = services(self.release, image)
+        self.routed = next((service for service in wanted if service.own and service.port is not None), None)
         background = [service for service in wanted if service.port is None]
         overlapping = [
             service
@@ -89,7 +91,8 @@ class Rollout:
             with self._step("start_overlapping"):
                 self._wait_for_background(service, self._start([service]), image, policy, OVERLAPPING_SECONDS)
         with self._step("stop_background"):
-            self._stop_background({service.name for service in overlapping})
+            kept = {service.name for service in wanted if service.port is not None or service in overlapping}
+            self._stop_background(kept)
         with self._step("start_background"):
             replaced = [(service, self._start([service])) for service in background if service not in overlapping]
             for service, containers in replaced:
@@ -163,10 +166,15 @@ class Rollout:
         if not policy.seconds:
             self._nursery.wait_settled(self.containers)
             return
+        over_http = {service.name for service in self._services if service.http}
         for container in self.containers:
-            if container.port is not None:
+            if container.port is None:
+                continue
+            if container.service in over_http:
                 host = self.release.route.host or "localhost"
                 self._nursery.wait_answering(container, container.port, policy, host)
+            else:
+                self._nursery.wait_listening(container, container.port, policy)
 
     def _wait_for_background(
         self, service: Service, containers: Sequence[Container], image: Image, policy: Policy, seconds: float
@@ -192,16 +200,19 @@ class Rollout:
                 "no service gets an address: the image exposes no TCP port; EXPOSE in the Dockerfile, or PORT in the "
                 "config, gives one"
             )
-            if former is None:
-                return
-        targets = [Target(each.address, each.port) for each in self.containers if each.port is not None]
-        self._former = (former.route, former.targets) if former else None
+        for line in unled(route, self._services):
+            self._say(line)
+        self._former = (former.route, former.leads) if former else None
         self._moved = True
-        self._proxy.lead(app, route, targets)
-        if targets and self.routed is not None:
-            self._say(f"{self.routed.name}: takes the requests now")
-        elif self.routed is not None:
-            self._say(f"{self.routed.name}: is scaled to 0 containers, so nobody answers requests")
+        led = targets(route, self._services, self.containers)
+        self._proxy.lead(app, route, led)
+        for service in self._services:
+            if service.port is None:
+                continue
+            if service.settings.container_count:
+                self._say(f"{service.name}: takes the requests now")
+            else:
+                self._say(f"{service.name}: is scaled to 0 containers, so nobody answers requests")
 
     def _move_back(self) -> None:
         if self._former is None:

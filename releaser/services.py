@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from releaser import procfile
-from releaser.release import HIGHEST_PORT, Release
+from releaser.release import Release
+from releaser.route import HIGHEST_PORT
 from store.errors import UsageError
 from store.services import NEW_SERVICE, ServiceSettings
 
@@ -59,8 +60,12 @@ class Service:
     command: tuple[str, ...] | None
     """The container's command, handed to the image's ENTRYPOINT if it has one. None: the image's own."""
     port: int | None = None
-    """The TCP port at which it is reached over HTTP, or None for a background service."""
+    """The TCP port at which it is reached, or None for a background service."""
     settings: ServiceSettings = NEW_SERVICE
+    own: bool = False
+    """Whether the app's own address leads to it."""
+    http: bool = True
+    """Whether it speaks HTTP at that port; one that is reached as bytes only need not."""
 
 
 def services(release: Release, image: Image) -> list[Service]:
@@ -73,20 +78,32 @@ def services(release: Release, image: Image) -> list[Service]:
             raise NothingToRunError(
                 f"the image of {release.app} says nothing to run: add CMD to its Dockerfile, or a Procfile"
             )
-        return [Service(OWN_COMMAND, None, _port(release, image), settings(release, OWN_COMMAND))]
+        return [_service(release, image, OWN_COMMAND, None, own=True)]
     commands = procfile.parse(release.procfile)
-    routed = next((name for name in (WEB, OWN_COMMAND) if name in commands), None)
-    if routed is None and len(commands) == 1:
-        routed = next(iter(commands))
+    routed = routed_name(commands)
     return [
-        Service(
-            name,
-            words(f"the Procfile's command of '{name}'", line, image),
-            _port(release, image) if name == routed else None,
-            settings(release, name),
-        )
+        _service(release, image, name, words(f"the Procfile's command of '{name}'", line, image), own=name == routed)
         for name, line in commands.items()
     ]
+
+
+def routed_name(known: Collection[str]) -> str | None:
+    """Return which of an app's services answers at its own address, None where nobody can tell."""
+    chosen = next((name for name in (WEB, OWN_COMMAND) if name in known), None)
+    return next(iter(known)) if chosen is None and len(known) == 1 else chosen
+
+
+def _service(release: Release, image: Image, name: str, command: tuple[str, ...] | None, *, own: bool) -> Service:
+    """Return a service: reached if it has the app's own address, or an endpoint that names it."""
+    leading_here = [each for each in release.route.endpoints if each.service == name or (own and each.service is None)]
+    if not own and not leading_here:
+        return Service(name, command, None, settings(release, name))
+    asked = next((each.container_port for each in leading_here if each.container_port is not None), None)
+    # The app's own service keeps its port, whatever port of it an endpoint names beside that.
+    port = _port(release, image) or asked if own else asked or _port(release, image)
+    as_bytes = any(each.tcp_port is not None and each.container_port in {None, port} for each in leading_here)
+    over_http = any(each.host is not None and each.container_port in {None, port} for each in leading_here)
+    return Service(name, command, port, settings(release, name), own=own, http=over_http or not as_bytes)
 
 
 def names(text: str | None) -> Mapping[str, str | None]:

@@ -13,7 +13,7 @@ from store import access, audit
 from store.errors import RefusedError, SlipwayError, UsageError
 from store.handles import check_handle
 from store.roles import Role, RoleTooLowError
-from store.tables import app_roles, apps, environments, memberships, metadata, now, operations
+from store.tables import app_roles, apps, endpoints, environments, memberships, metadata, now, operations
 from store.users import User
 
 _LIVE = apps.c.deleted_at.is_(None)
@@ -64,7 +64,8 @@ def create(
     _require_free(connection, handle)
     port = None
     if ports is not None:
-        taken = set(connection.execute(select(apps.c.port)).scalars())
+        taken = {*connection.execute(select(apps.c.port)).scalars()}
+        taken |= {*connection.execute(select(endpoints.c.tcp_port)).scalars()}
         port = next((port for port in ports if port not in taken and usable(port)), None)
         if port is None:
             raise AppError("no port is left for one more app; widen SLIPWAY_PORTS, or set SLIPWAY_DOMAIN")

@@ -233,9 +233,32 @@ services = Table(
 endpoints = Table(
     "endpoints",
     metadata,
-    # A host name leads to one app only.
-    Column("host", String(253), primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("app_id", ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    # A host name leads to one app only, and so does a port.
+    Column("host", String(253), unique=True),
+    Column("tcp_port", Integer, unique=True),
+    # Null is the service, and the port, of the app's own address.
+    Column("service", String(64)),
+    Column("container_port", Integer),
+    # Private key, certificate and chain as PEM, sealed.
+    Column("certificate", LargeBinary),
+    # Whether the certificate comes from a certificate authority, and is renewed by itself.
+    Column("managed", Boolean, nullable=False, default=False),
+    Column("redirect", Boolean, nullable=False, default=False),
+    # Of the last renewal, if it failed.
+    Column("renewal_tried_at", Moment),
+    Column("renewal_error", Text),
+    Column("created_at", Moment, nullable=False, default=now),
+)
+
+acme_accounts = Table(
+    "acme_accounts",
+    metadata,
+    # The certificate authority's directory (RFC 8555 section 7.1.1).
+    Column("directory", String(255), primary_key=True),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False, default=now),
 )
 
 audit = Table(

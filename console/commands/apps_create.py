@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from console.commands.apps_show import describe
 from console.grammar import Call, command, json_option
 from hooks.repository import BareRepository
 from store import apps
+from store.errors import SlipwayError
 
 
 @command("apps:create")
@@ -24,6 +27,8 @@ def apps_create(call: Call, handle: str, environment: str | None, as_json: bool)
         # Inside the transaction: an app without a repository would be half an app.
         BareRepository.create(room.pipeline.repository(app.id).path)
         fields = describe(call, connection, app)
+    with suppress(SlipwayError):  # the app is there; the server tries again, and its log tells why
+        room.operations.mend(app)  # so that whoever opens its address before the first deploy is told so
     if as_json:
         call.print_json(fields)
         return

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from hypothesis import settings
 
 from releaser.container import Container
 from releaser.haproxy import Proxy
-from releaser.release import Release, Route
+from releaser.haproxy_config import Listening
+from releaser.release import Release
 from releaser.releaser import Releaser
+from releaser.route import Route
 from store.secret import Secret
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
@@ -160,3 +162,17 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def new_proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
+    with ExitStack() as stack:
+
+        def start(name: str = "proxy", **listening: Any) -> Proxy:
+            # Longer than a Unix socket's address may be.
+            proxy = Proxy(tmp_path / ("deep" * 30) / name, Listening(**listening))
+            proxy.start()
+            stack.callback(proxy.remove)
+            return proxy
+
+        yield start

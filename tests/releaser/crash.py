@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 
 from releaser.haproxy import Proxy
-from releaser.release import Release, Route
+from releaser.release import Release
 from releaser.releaser import Releaser
+from releaser.route import Route
 from store.secret import Secret
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from releaser import container
 from releaser.container import Container, VariableError
 from releaser.network import Network, NetworkFullError, free_address
-from releaser.release import Release, Route
+from releaser.release import Release
+from releaser.route import Route
 from releaser.services import Service
 from store.secret import Secret
 

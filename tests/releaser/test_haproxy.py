@@ -4,85 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import os
 import signal
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
 
 from releaser.haproxy import PortInUseError, Proxy, bindable
-from releaser.haproxy_config import Target
 from releaser.haproxy_process import PID_FILE, ProxyMissingError
-from releaser.release import Route
+from releaser.route import Route, Target
 from tests.releaser.conftest import until
 from tests.releaser.load import Load
+from tests.releaser.stand_ins import container, get
 
 SWITCHES = 24
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 """A WebSocket's nonce; the proxy checks that the answer fits it (RFC 6455 section 4.2.2)."""
-
-
-class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
-@contextmanager
-def container(text: str, held: threading.Event | None = None) -> Iterator[Target]:
-    """What stands in for a container here: a server that answers `text`, `/held` only when `held` is set."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            if self.path == "/held" and held is not None:
-                held.wait(30)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):
-                super().handle()
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield Target("127.0.0.1", server.server_port)
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def new_proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
-    with ExitStack() as stack:
-
-        def start(name: str = "proxy", http_port: int | None = None) -> Proxy:
-            # Longer than a Unix socket's address may be.
-            proxy = Proxy(tmp_path / ("deep" * 30) / name, http_port=http_port)
-            proxy.start()
-            stack.callback(proxy.remove)
-            return proxy
-
-        yield start
-
-
-def get(port: int, path: str = "/", host: str | None = None) -> requests.Response:
-    return requests.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host} if host else {}, timeout=30)
 
 
 def pid(proxy_folder: Path) -> int:
@@ -171,7 +115,7 @@ def test_draining_has_an_end(new_proxy: Callable[..., Proxy], free_port: Callabl
         proxy.lead(7, Route(port=port), [new])
         proxy.drain(7, seconds=0.2)
         assert proxy.routes()[7].targets == [new]
-        assert not any(server.state == "drain" for server in proxy.routes()[7].servers)
+        assert not proxy.routes()[7].draining
         held.set()
         visitor.join()
 

@@ -14,10 +14,11 @@ import requests
 from demo.process import Process, ProgramError
 from releaser.haproxy import Proxy
 from releaser.haproxy_process import PID_FILE
-from releaser.release import Route
+from releaser.route import Route
 from store.data_folder import DataFolder
 from tests.releaser.conftest import until
-from tests.releaser.test_haproxy import container, lives, pid
+from tests.releaser.stand_ins import container
+from tests.releaser.test_haproxy import lives, pid
 
 
 def test_a_kept_proxy_is_steered_by_the_server_and_started_by_its_keeper(

@@ -13,8 +13,9 @@ import pytest
 
 from releaser.engine import ImageMissingError
 from releaser.haproxy import Proxy
-from releaser.release import Release, Route
+from releaser.release import Release
 from releaser.releaser import Releaser
+from releaser.route import Route
 from tests.releaser.conftest import House
 from tests.releaser.load import Load
 

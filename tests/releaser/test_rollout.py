@@ -13,7 +13,7 @@ from releaser.engine import Engine, EngineUnreachableError
 from releaser.haproxy import PortInUseError, RouteTakenError
 from releaser.health import ExitedError, UnhealthyError
 from releaser.procfile import ProcfileError
-from releaser.release import Route
+from releaser.route import Route
 from releaser.services import NothingToRunError
 from store.errors import CancelledError, SlipwayError, UsageError
 from store.services import ServiceSettings
@@ -140,7 +140,8 @@ def test_a_failed_first_release_leaves_nothing(house: House) -> None:
     with pytest.raises(ExitedError):
         house.deploy({"EXIT": "1"})
     assert house.releaser.running(7) == []
-    assert house.proxy.routes() == {}
+    assert house.proxy.routes()[7].targets == []
+    assert "This app has no running release" in house.answer()
 
 
 def test_all_services_move_together(house: House) -> None:
@@ -170,7 +171,8 @@ def test_without_an_exposed_port_it_gets_no_address_and_is_told_so(house: House,
     house.deploy(image=image)
     assert "no service gets an address" in house.said[-1]
     assert "EXPOSE in the Dockerfile" in house.said[-1]
-    assert house.proxy.routes() == {}
+    assert house.proxy.routes()[7].targets == []
+    assert "This app has no running release" in house.answer()
     house.deploy({"PORT": "8080"}, image=image)
     assert house.answer() == "hello"
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from releaser.release import Release, Route
+from releaser.release import Release
+from releaser.route import Route
 from releaser.services import Image, NothingToRunError, Service, ServiceCommandError, services
 
 
@@ -30,11 +31,11 @@ SERVER = Image(command=("serve",), tcp_ports=(8080,))
 
 
 def test_without_a_procfile_the_image_runs_its_own_command() -> None:
-    assert services(release(), SERVER) == [Service("cmd", None, 8080)]
+    assert services(release(), SERVER) == [Service("cmd", None, 8080, own=True)]
 
 
 def test_an_image_with_an_entrypoint_only_has_something_to_run() -> None:
-    assert services(release(), Image(entrypoint=("serve",))) == [Service("cmd", None, None)]
+    assert services(release(), Image(entrypoint=("serve",))) == [Service("cmd", None, None, own=True)]
 
 
 def test_an_image_that_says_nothing_to_run_is_refused() -> None:
@@ -44,7 +45,7 @@ def test_an_image_that_says_nothing_to_run_is_refused() -> None:
 
 def test_procfile_lines_run_under_the_shell() -> None:
     assert services(release("web: serve --to $HOME\nworker: work"), SERVER) == [
-        Service("web", ("/bin/sh", "-c", "serve --to $HOME"), 8080),
+        Service("web", ("/bin/sh", "-c", "serve --to $HOME"), 8080, own=True),
         Service("worker", ("/bin/sh", "-c", "work"), None),
     ]
 
@@ -52,7 +53,7 @@ def test_procfile_lines_run_under_the_shell() -> None:
 def test_procfile_lines_are_the_entrypoints_arguments() -> None:
     image = Image(entrypoint=("/entry",), command=("unused",), tcp_ports=(8080,))
     assert services(release("web: serve --name 'my shop'"), image) == [
-        Service("web", ("serve", "--name", "my shop"), 8080)
+        Service("web", ("serve", "--name", "my shop"), 8080, own=True)
     ]
 
 
