@@ -48,7 +48,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _finding("data folder", lambda: _data_folder(settings))
     yield _finding("disk", lambda: _disk(settings.data.root))
     yield _finding("engine", _engine)
-    yield _finding("proxy", lambda: _program("haproxy", "routes", "-v"))
+    if settings.router == "haproxy":
+        yield _finding("proxy", lambda: _program("haproxy", "routes", "-v"))
     yield _finding("git", lambda: _program("git", "fast pushes and clones", "--version"))
     yield _finding("server", lambda: _serving(settings.data.lock))
     try:

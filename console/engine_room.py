@@ -36,7 +36,9 @@ from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.acme import Acme, new_account_key
 from releaser.haproxy import Proxy, bindable
+from releaser.published_ports import PublishedPorts
 from releaser.releaser import Releaser
+from releaser.router import Router
 from store import acme_accounts
 from store.database import Store
 from store.reserve import Reserve
@@ -50,9 +52,11 @@ LINGER_SECONDS = 5
 """How long answers that are under way may take once everything else has stopped."""
 
 
-def open_proxy(settings: Settings, acme: Acme | None = None) -> Proxy:
-    """Return the proxy of a data folder, running or not. It answers the challenges of `acme`."""
+def open_router(settings: Settings, acme: Acme | None = None) -> Router:
+    """Return what leads visitors to a data folder's apps, running or not. It answers the challenges of `acme`."""
     listening = replace(settings.listening, acme_thumbprint=acme.thumbprint if acme else None)
+    if settings.router == "none":
+        return PublishedPorts(settings.http.host)
     return Proxy(settings.data.proxy, listening, drain_seconds=settings.connection_drain)
 
 
@@ -81,7 +85,7 @@ def run(
     steps.observers.append(StepDurations())
     store = Store.open(settings.data)
     acme = _acme(settings, store)
-    proxy = open_proxy(settings, acme)
+    router = open_router(settings, acme)
     engine = os.environ.get("DOCKER_HOST")
     addresses = Addresses(
         settings.public_host,
@@ -89,8 +93,9 @@ def run(
         settings.http.port,
         settings.domain,
         settings.https.port if settings.https else None,
+        proxied=settings.router != "none",
     )
-    releaser = Releaser(engine=engine, instance=store.instance(), proxy=proxy)
+    releaser = Releaser(engine=engine, instance=store.instance(), proxy=router)
     pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
     reserve = Reserve(settings.data.reserve)
     desk = Operations(

@@ -142,6 +142,12 @@ def _token(text: str) -> Secret:
     return Secret(token)
 
 
+def _router(text: str) -> str:
+    if text not in ("haproxy", "none"):
+        raise UsageError(f"{text[:40]!r} is no router; choose haproxy or none")
+    return text
+
+
 def _log(text: str) -> str:
     if text not in ("console", "json"):
         raise UsageError(f"{text!r} is not a form of log; choose console or json")
@@ -183,6 +189,14 @@ SETTINGS = (
         _address,
         "Where the proxy takes requests for http://APP.DOMAIN. Without a domain only HOST counts: the apps' ports are "
         "opened there.",
+    ),
+    Setting(
+        "router",
+        "ROUTER",
+        "haproxy",
+        _router,
+        "What leads visitors to apps: haproxy, or none. With none each app's container publishes its port itself: "
+        "nobody answers while one release takes the place of another, and there are no host names and no endpoints.",
     ),
     Setting(
         "https",
@@ -356,6 +370,7 @@ class Settings:
     host: str | None
     domain: str | None
     http: Address
+    router: str
     https: Address | None
     ports: range
     tcp_ports: range
@@ -385,6 +400,10 @@ class Settings:
     @property
     def listening(self) -> Listening:
         """Where the proxy listens for all apps together. Raises UsageError for settings that contradict each other."""
+        if self.router == "none" and self.domain is not None:
+            raise UsageError(
+                "SLIPWAY_ROUTER=none has no host names; unset SLIPWAY_DOMAIN, or let HAProxy be the router"
+            )
         if self.https is not None and self.domain is None:
             raise UsageError("SLIPWAY_HTTPS needs SLIPWAY_DOMAIN: without it, apps have ports instead of host names")
         return Listening(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from console.engine_room import open_proxy
+from console.engine_room import open_router
 from console.settings import Settings
 from releaser.releaser import Releaser
 from store.database import Store
@@ -25,6 +25,6 @@ def tear_down(settings: Settings) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StillServingError(f"a server is serving {settings.data.root}; stop it first") from error
-        proxy = open_proxy(settings)
+        proxy = open_router(settings)
         Releaser(engine=os.environ.get("DOCKER_HOST"), instance=store.instance(), proxy=proxy).remove_everything()
     store.close()

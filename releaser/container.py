@@ -25,6 +25,7 @@ INDEX = "slipway.index"
 RELEASE = "slipway.release"
 OPERATION = "slipway.operation"
 PORT = "slipway.port"
+PUBLISHED = "slipway.published"
 ONE_OFF = "slipway.one-off"
 """Labels, from which all that is to know of a container can be derived. A background service has an empty port.
 
@@ -57,7 +58,7 @@ def _name(known: Mapping[str, str]) -> str:
     return "-".join(["slipway", *(known[label] for label in (INSTANCE, APP, SERVICE, RELEASE, OPERATION, INDEX))])
 
 
-def labels(release: Release, service: Service, index: int) -> dict[str, str]:
+def labels(release: Release, service: Service, index: int, published: str = "") -> dict[str, str]:
     """Return the labels by which `Container` finds back what a container is."""
     return {
         INSTANCE: release.instance,
@@ -68,6 +69,7 @@ def labels(release: Release, service: Service, index: int) -> dict[str, str]:
         RELEASE: str(release.number),
         OPERATION: str(release.operation),
         PORT: "" if service.port is None else str(service.port),
+        PUBLISHED: published,
     }
 
 
@@ -105,20 +107,28 @@ def revealed(variables: Mapping[str, Secret]) -> list[str]:
     return lines
 
 
-def body(release: Release, service: Service, index: int, network: str, address: str) -> dict[str, Any]:
+def body(
+    release: Release, service: Service, index: int, network: str, address: str, published: str = ""
+) -> dict[str, Any]:
     """Return the request for a container at an IPv4 address of its own.
+
+    `published` is the HOST:PORT of the host that leads to its port too, where there is no proxy.
 
     The address is fixed because the engine hands a freed one to the next container that starts: after a restart of its
     own, an app must not find its route leading to another tenant.
     """
     asked: dict[str, Any] = {
         "Image": release.image,
-        "Labels": labels(release, service, index),
+        "Labels": labels(release, service, index, published),
         "HostConfig": _host(service.settings, network),
         "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}}}},
     }
     if service.command is not None:
         asked["Cmd"] = list(service.command)
+    if published:
+        host, _, port = published.rpartition(":")
+        asked["ExposedPorts"] = {f"{service.port}/tcp": {}}
+        asked["HostConfig"]["PortBindings"] = {f"{service.port}/tcp": [{"HostIp": host, "HostPort": port}]}
     return asked
 
 
@@ -186,7 +196,9 @@ class Container:
     address: str
     """Its fixed IPv4 address on the instance's network."""
     port: int | None
-    """The port at which it is reached over HTTP, None for a background service."""
+    """The port at which it is reached, None for a background service."""
+    published: str = ""
+    """The HOST:PORT of the host that leads to it, where there is no proxy."""
 
     @property
     def title(self) -> str:
@@ -221,6 +233,7 @@ class Container:
             state=summary["State"],
             address=next(iter(fixed_addresses(summary)), ""),
             port=int(known[PORT]) if known[PORT] else None,
+            published=known.get(PUBLISHED, ""),
         )
 
 

@@ -164,8 +164,12 @@ class Engine:
         found = [ours for ours in map(Container.listed, listed) if ours is not None]
         return sorted(found, key=lambda each: (each.app_id, each.operation, each.service, each.index))
 
-    def run(self, release: Release, service: Service, index: int, avoid: Collection[str] = ()) -> Container:
+    def run(
+        self, release: Release, service: Service, index: int, avoid: Collection[str] = (), published: str = ""
+    ) -> Container:
         """Create and start one container of a service, at an IPv4 address that is none of `avoid`.
+
+        `published` is the HOST:PORT of the host that leads to it too.
 
         It does not come up again by itself until `keep_running`. Raises VariableError as well.
         """
@@ -173,7 +177,7 @@ class Engine:
 
         def body(place: str, address: str) -> dict[str, Any]:
             return {
-                **container.body(release, service, index, place, address),
+                **container.body(release, service, index, place, address, published),
                 "Env": container.revealed(variables),
             }
 

@@ -102,6 +102,10 @@ def _running(
 def _standing(
     engine: Engine, proxy: Router, release: Release, service: Service, index: int, container: Container | None
 ) -> Container:
+    published = proxy.published(release.route, service, index)
+    if container is not None and container.published != published:  # the server has another router than before
+        engine.remove(container.id)
+        container = None
     if container is not None and container.running:
         return container
     if container is not None:
@@ -111,7 +115,7 @@ def _standing(
             engine.remove(container.id)
             container = None
     if container is None:
-        container = engine.run(release, service, index, proxy.addresses())
+        container = engine.run(release, service, index, proxy.addresses(), published)
     engine.keep_running(container.id)
     _log.warning("a container is running again", app=release.app, container=container.title)
     return container

@@ -83,6 +83,9 @@ class Rollout:
         self._nursery.stop_if_cancelled()
         with self._step("take_stock"):
             self._take_stock()
+        if self._proxy.publishes_ports:
+            with self._step("stop_published"):
+                self._stop_published()
         with self._step("start"):
             self._start([service for service in wanted if service.port is not None])
         with self._step("health"):
@@ -132,7 +135,7 @@ class Rollout:
                 self._attempt("route", self._move_back)
         with self._step("undo_background"):
             for container in self.containers:
-                if container.port is None:
+                if container.port is None or container.published:
                     self._attempt("remove", self._engine.remove, container.id)
             for container in self._stopped:
                 self._attempt("start", self._engine.start, container.id)
@@ -157,7 +160,8 @@ class Rollout:
                 self._say(f"{service.name}: starting" + (f" {count} containers" if count > 1 else ""))
             for index in range(count):
                 self._nursery.stop_if_cancelled()
-                container = self._engine.run(self.release, service, index, self._proxy.addresses())
+                published = self._proxy.published(self.release.route, service, index)
+                container = self._engine.run(self.release, service, index, self._proxy.addresses(), published)
                 self.containers.append(container)
                 self._nursery.add(container)
         return self.containers[before:]
@@ -189,6 +193,14 @@ class Rollout:
         for container in self._old:
             if container.port is None and container.running and container.service not in but:
                 self._say(f"{container.title}: stopping release {container.release}")
+                self._stopped.append(container)
+                self._engine.stop(container.id)
+
+    def _stop_published(self) -> None:
+        """Have the app's port free for the new container."""
+        for container in self._old:
+            if container.published and container.running:
+                self._say(f"{container.title}: stopping release {container.release}; nobody answers until the next one")
                 self._stopped.append(container)
                 self._engine.stop(container.id)
 

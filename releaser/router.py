@@ -7,6 +7,7 @@ from typing import Protocol
 
 from releaser.haproxy_backends import Routing
 from releaser.route import Certificate, Route, Target, Targets
+from releaser.services import Service
 
 
 class Router(Protocol):
@@ -15,6 +16,9 @@ class Router(Protocol):
     @property
     def publishes_ports(self) -> bool:
         """Whether it is the containers themselves that listen."""
+
+    def published(self, route: Route, service: Service, index: int) -> str:
+        """Return the HOST:PORT of the host at which a container is reached by itself, empty for none."""
 
     @property
     def running(self) -> bool:
