@@ -240,6 +240,8 @@ class Proxy:
             for routing in routings.values() if changed is None else [routings[changed]]:
                 self._master.tell(workers[0], haproxy_config.commands(routing))
             return
+        if not workers:
+            self._daemon.end_strays()
         self._check_ports(routings, bool(workers))
         self._write_certificates(routings)
         self._write(haproxy_config.render(routings, listening))

@@ -151,6 +151,21 @@ def test_killed_it_comes_back_with_its_routes(
         assert get(port).text == "first"
 
 
+def test_one_that_lost_its_pid_file_is_replaced(
+    new_proxy: Callable[..., Proxy], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    proxy, port = new_proxy(), free_port()
+    folder = tmp_path / ("deep" * 30) / "proxy"
+    with container("shop") as shop:
+        proxy.lead(7, Route(port=port), [shop])
+        before = pid(folder)
+        (folder / PID_FILE).unlink()
+        proxy.start()
+        assert get(port).text == "shop"
+        assert pid(folder) != before
+        until(lambda: not lives(before))
+
+
 def test_a_server_that_comes_back_finds_its_proxy_running(
     new_proxy: Callable[..., Proxy], free_port: Callable[[], int], tmp_path: Path
 ) -> None:
