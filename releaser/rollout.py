@@ -100,7 +100,8 @@ class Rollout:
             replaced = [(service, self._start([service])) for service in background if service not in overlapping]
             for service, containers in replaced:
                 self._wait_for_background(service, containers, image, policy, SETTLED_SECONDS)
-        self._nursery.watch()
+        if background:
+            self._nursery.watch()  # what has just answered need not be asked again, and visitors are waiting for it
         with self._step("route"):
             self._move_route()
         with self._step("keep_running"):
