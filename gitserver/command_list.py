@@ -33,6 +33,14 @@ class PushProtocolError(SlipwayError):
     """As Git's own programs die."""
 
 
+class PushProtocol(ReceivableProtocol):
+    """Pkt-lines as dulwich reads them, the empty one (0004) included, which is how Git sends an empty push option."""
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end of the input."""
+        return super().read(size) if size else b""
+
+
 @dataclass(frozen=True)
 class PushRequest:
     """All that a client says before the pack."""
@@ -50,7 +58,7 @@ class PushRequest:
         return any(update.new != ZERO for update in self.updates)
 
 
-def read_request(protocol: ReceivableProtocol, limits: PushLimits) -> PushRequest | None:
+def read_request(protocol: PushProtocol, limits: PushLimits) -> PushRequest | None:
     """Read a client's request, or return None if it wants nothing after having seen the refs.
 
     Raises PushProtocolError, PushLimitError, and ClientGoneError where the input ends too early.
@@ -93,7 +101,7 @@ def name_refusal(update: RefUpdate) -> str | None:
 class _Lines:
     """The lines of a request, counted."""
 
-    def __init__(self, protocol: ReceivableProtocol, limits: PushLimits) -> None:
+    def __init__(self, protocol: PushProtocol, limits: PushLimits) -> None:
         self._protocol = protocol
         self._limits = limits
         self._count = self._bytes = 0
@@ -106,11 +114,8 @@ class _Lines:
             if may_end:
                 return None
             raise ClientGoneError from None
-        except (GitProtocolError, AssertionError) as error:
-            # The assertion is dulwich's, on an empty packet (0004).
-            raise PushProtocolError(
-                f"this is not Git's protocol ({error or 'an empty packet'}); use git push"
-            ) from error
+        except GitProtocolError as error:
+            raise PushProtocolError(f"this is not Git's protocol ({error}); use git push") from error
         if line is None:
             return None
         self._count += 1

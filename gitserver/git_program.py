@@ -70,6 +70,15 @@ def connectivity(repository: Path) -> list[str]:
     return [*_git(repository), "rev-list", "--objects", "--stdin", "--not", "--all", "--quiet", "--alternate-refs"]
 
 
+def history_of(repository: Path, path: str) -> list[str]:
+    """Return the words of git-log(1) that list each version of what matches `path` in the new history of commits.
+
+    It reads their ids from standard input; new is what no ref leads to. Merges are compared with each of their parents.
+    """
+    words = ("--stdin", "--not", "--all", "--full-history", "-m", "--format=", "--raw", "--no-abbrev", "--no-renames")
+    return [*_git(repository), "-c", "log.showRoot=true", "log", *words, "--diff-filter=d", "--", path]
+
+
 def gc(repository: Path) -> list[str]:
     """Return the words of git-gc(1) that tidy up where that is due, in the foreground and in little memory."""
     modest = ("gc.autoDetach=false", "pack.threads=1", "pack.windowMemory=16m", "pack.deltaCacheSize=16m")

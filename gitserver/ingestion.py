@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
+from dulwich.objects import ObjectID, Tree
 from dulwich.pack import Pack, unpack_object
 from dulwich.protocol import ReceivableProtocol
 
@@ -18,6 +18,7 @@ from gitserver.plain_objects import all_plain
 from gitserver.quarantine import Quarantine
 from gitserver.stored_objects import stored_objects
 from gitserver.streams import ClientGoneError, ClientStreams
+from gitserver.submodules import UnsafeSubmoduleError, check_entry, check_versions
 from hooks.engine_room import Repository
 from store.errors import SlipwayError
 
@@ -180,7 +181,9 @@ def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header:
             if _end_of_objects(quarantine, pack, received - CHECKSUM_BYTES) != received - CHECKSUM_BYTES:
                 raise UnpackError("the pack holds more than it says")
             _check_limits(quarantine, limits)
-            _check_objects(store)
+            _check_objects(store, quarantine)
+        except UnsafeSubmoduleError as error:
+            raise UnpackError(str(error)) from error
         except (UnpackError, PushLimitError, ClientGoneError):
             raise
         except Exception as error:
@@ -200,11 +203,16 @@ def _end_of_objects(quarantine: Quarantine, pack: Pack, bound: int) -> int:
         return file.tell() - len(unused)
 
 
-def _check_objects(store: DiskObjectStore) -> None:
+def _check_objects(store: DiskObjectStore, quarantine: Quarantine) -> None:
     """Check the form of every object that came; `store` holds a quarantine's packs and no others but alternates'."""
+    submodules: set[bytes] = set()
     for pack in store.packs:
         for oid in pack:
-            pack[oid].check()
+            item = pack[oid]
+            item.check()
+            if isinstance(item, Tree):
+                submodules |= {oid for name, mode, oid in item.iteritems() if check_entry(mode, name)}
+    check_versions(quarantine, submodules)
 
 
 def _read(protocol: ReceivableProtocol, size: int) -> bytes:

@@ -32,6 +32,9 @@ MAX_IDENTIFICATION_BYTES = 1024
 MAC_BYTES = 64
 """Longest authentication tag or MAC that follows a packet."""
 
+BLOCK_BYTES = 16
+"""AES's block."""
+
 BULK_BYTES = 16 * 1024
 """A read of fewer bytes than this is conversation, where the other side waits for us; more is a stream."""
 
@@ -73,8 +76,8 @@ class ChannelData(paramiko.Message):
 class BoundedPacketizer(_Stock):
     """A packetizer whose memory does not depend on what a client announces.
 
-    What is over a bound raises SSHException, which ends the connection. It reads the three forms of packets that the
-    server's algorithms lead to: plain, AES-GCM, and counter mode with a MAC over the ciphertext.
+    What is over a bound raises SSHException, which ends the connection. It reads the four forms of packets that the
+    server's algorithms lead to: plain, AES-GCM, and counter mode with a MAC over the ciphertext or over the plain text.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -120,12 +123,10 @@ class BoundedPacketizer(_Stock):
     ) -> None:
         """Take the keys for what comes after the client's NEWKEYS."""
         super().set_inbound_cipher(block_engine, block_size, mac_engine, mac_size, mac_key, etm, aead, iv_in)
-        if not aead and not etm:
-            raise paramiko.SSHException("a cipher without authentication of its packets' lengths")
         self._engine = block_engine
         self._iv = iv_in or b""
         self._mac_key, self._mac_digest, self._mac_bytes = mac_key or b"", mac_engine, mac_size
-        self._read_packet = self._read_aead if aead else self._read_etm
+        self._read_packet = self._read_aead if aead else self._read_etm if etm else self._read_mac_of_plain
         self._bytes = self._packets = self._overflow = 0
 
     def reset_seqno_in(self) -> None:
@@ -195,11 +196,29 @@ class BoundedPacketizer(_Stock):
         plain: bytes = self._engine.update(packet[4 : 4 + size])
         return plain, size
 
+    def _read_mac_of_plain(self) -> tuple[bytes, int]:
+        self._wait_for(BLOCK_BYTES)
+        # The length is encrypted as well, so the first block has to be read to know how many follow (RFC 4253, 6).
+        first: bytes = self._engine.update(self._take(BLOCK_BYTES))
+        size = self._bounded(int.from_bytes(first[:4]), self._mac_bytes)
+        rest = self._take(4 + size + self._mac_bytes - BLOCK_BYTES)
+        plain = first + self._engine.update(rest[: -self._mac_bytes])
+        mac = hmac.new(self._mac_key, self._sequence.to_bytes(4) + plain, self._mac_digest).digest()
+        if not hmac.compare_digest(mac[: self._mac_bytes], rest[-self._mac_bytes :]):
+            raise paramiko.SSHException("a packet was changed on its way")
+        return plain[4:], size
+
     def _size(self, tag: int) -> int:
         """Wait for the next packet's length, and return it if the packet may be taken."""
-        while self._end - self._start < 4:
-            self._receive(check_rekey=self._end == self._start)
-        size = int.from_bytes(self._buffer[self._start : self._start + 4])
+        self._wait_for(4)
+        return self._bounded(int.from_bytes(self._buffer[self._start : self._start + 4]), tag)
+
+    def _wait_for(self, count: int) -> None:
+        """Wait for the first `count` bytes of a packet; new keys may fall due meanwhile."""
+        while self._end - self._start < count:
+            self._receive(check_rekey=self._end == self._start, room=count)
+
+    def _bounded(self, size: int, tag: int) -> int:
         # Twelve is the shortest with four bytes of padding and the smallest block (RFC 4253, 6).
         if not 12 <= size <= self._bound - tag:
             raise paramiko.SSHException(f"a packet of {size} bytes, where {self._bound} is the most")

@@ -68,6 +68,17 @@ class Quarantine:
             "GIT_QUARANTINE_PATH": str(self.folder),
         }
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been written to the folder."""
+        return self._folder is None
+
+    @contextmanager
+    def objects(self) -> Iterator[list[StoredObjects]]:
+        """Open what is in the folder, and what is in the repository."""
+        with closing(StoredObjects(self.folder)) as new, closing(StoredObjects(self._objects)) as old:
+            yield [new, old]
+
     @contextmanager
     def store(self) -> Iterator[DiskObjectStore]:
         """Open the quarantine together with the repository's objects behind it."""

@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dulwich.protocol import ReceivableProtocol
 from structlog.typing import FilteringBoundLogger
 
-from gitserver import git_program, maintenance, ref_transaction
+from gitserver import git_program, maintenance, ref_transaction, submodules
 from gitserver.advertisement import advertisement
-from gitserver.command_list import PushRequest, name_refusal, read_request
+from gitserver.command_list import PushProtocol, PushRequest, name_refusal, read_request
 from gitserver.connectivity import disconnected
 from gitserver.counters import Count, DoorCounters
 from gitserver.ingestion import UnpackError, ingest
@@ -47,7 +46,7 @@ def serve(
     """
     refs = read_refs(repository.path)
     streams.write(advertisement(pushable(refs)))
-    protocol = ReceivableProtocol(streams.read, streams.write)
+    protocol = PushProtocol(streams.read, streams.write)
     request = read_request(protocol, limits)
     if request is None:
         return 0
@@ -97,7 +96,7 @@ class _Push:
     elsewhere: dict[str, RefUpdate] = field(default_factory=dict)
     """What was done in place of an update, by the ref that the client named."""
 
-    def run(self, protocol: ReceivableProtocol) -> str | None:
+    def run(self, protocol: PushProtocol) -> str | None:
         """Do it, and return None, or why the pack was not taken."""
         verdicts = self._judge()
         with quarantine(self.repository.path) as objects:
@@ -148,6 +147,9 @@ class _Push:
                 self.results[update.ref] = reason
             elif update.ref.startswith("refs/heads/") and not objects.is_commit(update.new):
                 self.results[update.ref] = "a branch holds a commit, and this object is none"
+        whole = sorted({update.new for update in left} - broken)
+        unsafe = submodules.unsafe(self.repository.path, objects, whole)
+        self.results |= {update.ref: unsafe[update.new] for update in left if update.new in unsafe}
 
     def _refuse_rest(self, reason: str) -> None:
         self.results = {ref: refusal or reason for ref, refusal in self.results.items()}

@@ -7,6 +7,7 @@ that closes a channel, and a connection that dies.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -43,6 +44,11 @@ FAR_WINDOW_BYTES = 64 << 20
 
 FAR_BYTES_PER_SECOND = 400 << 20
 """What a connection may carry: the window is this times the round trip, within the two above."""
+
+OLD_LIBSSH2 = re.compile(r"SSH-2\.0-libssh2_1\.([0-9]|10)\.")
+"""Clients that know only MACs over the plain text: libssh2 before 1.11, the one of libgit2 on Debian 12. A client names
+itself before algorithms are named (RFC 4253, 4.2), and the name is part of what the host key signs (8), so nobody in
+between can make another client into one of these."""
 
 POLL_SECONDS = 5.0
 """How often an idle connection is looked after: new keys, keepalives. Closing it does not wait for that."""
@@ -118,6 +124,7 @@ if TYPE_CHECKING:
 
         def _parse_newkeys(self, m: paramiko.Message) -> None: ...
         def _auth_trigger(self) -> None: ...
+        def _check_banner(self) -> None: ...
         def _send_message(self, data: paramiko.Message) -> None: ...
         def _send_user_message(self, data: paramiko.Message) -> None: ...
 
@@ -135,7 +142,7 @@ class Transport(_Stock):
 
     # AES-GCM first: OpenSSH takes the first of its own list that the server has, others take the server's first.
     _preferred_ciphers = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
-    _preferred_macs = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+    _preferred_macs: tuple[str, ...] = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
     _preferred_keys = ("ssh-ed25519",)
     _preferred_pubkeys = tuple(KEY_CLASSES)
     _preferred_kex = tuple(
@@ -205,6 +212,12 @@ class Transport(_Stock):
         # The connection may end in this very moment, and with it the need to say anything.
         with suppress(OSError, EOFError, paramiko.SSHException):
             self._send_message(farewell.message(farewell.BY_APPLICATION, reason))
+
+    def _check_banner(self) -> None:
+        super()._check_banner()
+        # Counter mode with such a MAC has no known weakness; but newer ways are better, so nobody else is offered it.
+        if OLD_LIBSSH2.match(self.remote_version):
+            self._preferred_macs = (*self._preferred_macs, "hmac-sha2-256", "hmac-sha2-512")
 
     def _parse_newkeys(self, m: paramiko.Message) -> None:
         if self.auth_handler is None:

@@ -155,7 +155,7 @@ def an_empty_packet_is_answered(server: Server) -> bool:
     raw = server.open()
     raw.send(b"0004")
     raw.end()
-    return "this is not Git's protocol" in raw.answer().errors
+    return "is not an update of a ref" in raw.answer().errors
 
 
 def a_deploying_branch_cannot_be_deleted(server: Server) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import paramiko
 import pytest
@@ -30,17 +30,21 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     far.close()
 
 
-def encrypt(kind: str, sender: Packetizer, receiver: BoundedPacketizer) -> None:
+def encrypt(kind: str, sender: Packetizer, receiver: BoundedPacketizer) -> Callable[[bytes], bytes]:
+    """Give both ends the same keys, and return what becomes of a packet's first bytes on the wire."""
     key, iv = os.urandom(16), os.urandom(12)
     if kind == "gcm":
         sender.set_outbound_cipher(AESGCM(key), 16, None, 16, None, aead=True, iv_out=iv)  # type: ignore[arg-type]  # as paramiko itself calls it
         receiver.set_inbound_cipher(AESGCM(key), 16, None, 16, None, aead=True, iv_in=iv)
-    elif kind == "etm":
+    elif kind in ("etm", "mac of plain"):
         counter = os.urandom(16)
         out = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
         back = Cipher(algorithms.AES(key), modes.CTR(counter)).decryptor()
-        sender.set_outbound_cipher(out, 16, hashlib.sha256, 32, key * 2, sdctr=True, etm=True)  # type: ignore[arg-type]  # as paramiko itself calls it
-        receiver.set_inbound_cipher(back, 16, hashlib.sha256, 32, key * 2, etm=True)
+        sender.set_outbound_cipher(out, 16, hashlib.sha256, 32, key * 2, sdctr=True, etm=kind == "etm")  # type: ignore[arg-type]  # as paramiko itself calls it
+        receiver.set_inbound_cipher(back, 16, hashlib.sha256, 32, key * 2, etm=kind == "etm")
+        if kind == "mac of plain":
+            return Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update
+    return bytes
 
 
 def message(data: bytes) -> paramiko.Message:
@@ -51,7 +55,7 @@ def message(data: bytes) -> paramiko.Message:
     return made
 
 
-@pytest.mark.parametrize("kind", ["plain", "gcm", "etm"])
+@pytest.mark.parametrize("kind", ["plain", "gcm", "etm", "mac of plain"])
 def test_packets_of_every_size_come_back(pair: tuple[socket.socket, socket.socket], kind: str) -> None:
     near, far = pair
     sender, receiver = Packetizer(near), BoundedPacketizer(far)
@@ -76,17 +80,17 @@ def test_packets_of_every_size_come_back(pair: tuple[socket.socket, socket.socke
     writer.join()
 
 
-@pytest.mark.parametrize("kind", ["plain", "gcm", "etm"])
+@pytest.mark.parametrize("kind", ["plain", "gcm", "etm", "mac of plain"])
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_length_beyond_the_bound_ends_it_before_it_comes(
     pair: tuple[socket.socket, socket.socket], kind: str, trusted: bool
 ) -> None:
     near, far = pair
     receiver = BoundedPacketizer(far)
-    encrypt(kind, Packetizer(near), receiver)
+    on_the_wire = encrypt(kind, Packetizer(near), receiver)
     if trusted:
         receiver.trust()
-    near.sendall(((MAX_BYTES if trusted else MAX_STRANGER_BYTES) + 1).to_bytes(4))
+    near.sendall(on_the_wire(((MAX_BYTES if trusted else MAX_STRANGER_BYTES) + 1).to_bytes(4) + bytes(12)))
     with pytest.raises(paramiko.SSHException, match="is the most"):
         receiver.read_message()
 
@@ -105,7 +109,7 @@ def test_padding_that_leaves_no_message_ends_it(pair: tuple[socket.socket, socke
         BoundedPacketizer(pair[1]).read_message()
 
 
-@pytest.mark.parametrize("kind", ["gcm", "etm"])
+@pytest.mark.parametrize("kind", ["gcm", "etm", "mac of plain"])
 @pytest.mark.parametrize("place", [4, 20, -1])
 def test_a_packet_that_was_changed_ends_it(pair: tuple[socket.socket, socket.socket], kind: str, place: int) -> None:
     near, far = pair

@@ -8,13 +8,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dulwich.protocol import ReceivableProtocol, pkt_line
+from dulwich.protocol import pkt_line
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitserver import git_program
 from gitserver.advertisement import advertisement
-from gitserver.command_list import PushProtocolError, PushRequest, read_request
+from gitserver.command_list import PushProtocol, PushProtocolError, PushRequest, read_request
 from gitserver.exec_request import CommandRequest, GitRequest, first_word, parse
 from gitserver.limits import PushLimitError, PushLimits
 from gitserver.report import report
@@ -27,7 +27,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_siz
 
 
 def read(data: bytes) -> PushRequest | None:
-    return read_request(ReceivableProtocol(BytesIO(data).read, lambda _: None), PushLimits())
+    return read_request(PushProtocol(BytesIO(data).read, lambda _: None), PushLimits())
 
 
 @given(st.binary(max_size=300))
@@ -111,7 +111,7 @@ def test_any_packets_are_a_push_request_or_refused(data: bytes) -> None:
 @given(st.integers(1, 5), st.integers(1, 9))
 def test_a_push_request_is_bounded(most: int, sent: int) -> None:
     lines = [pkt_line(f"{ZERO} {'1' * 40} refs/heads/b{number}".encode()) for number in range(sent)]
-    protocol = ReceivableProtocol(BytesIO(b"".join(lines) + b"0000").read, lambda _: None)
+    protocol = PushProtocol(BytesIO(b"".join(lines) + b"0000").read, lambda _: None)
     if sent > most:
         with pytest.raises(PushLimitError, match=f"more than {most} refs"):
             read_request(protocol, PushLimits(refs=most))
@@ -144,7 +144,7 @@ def test_what_a_client_asks_is_read_back(updates: list[RefUpdate], shallow: list
 
 @given(st.text(), st.dictionaries(st.just("refs/heads/x"), st.none() | st.text()))
 def test_a_report_has_one_line_per_fact(unpack: str, results: dict[str, str | None]) -> None:
-    protocol = ReceivableProtocol(BytesIO(report(unpack, results)).read, lambda _: None)
+    protocol = PushProtocol(BytesIO(report(unpack, results)).read, lambda _: None)
     lines = [*protocol.read_pkt_seq()]
     assert len(lines) == 1 + len(results)
     assert all(line.count(b"\n") == 1 and line.endswith(b"\n") for line in lines)

@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from dulwich.protocol import ReceivableProtocol
 
 from gitserver import receive_pack
-from gitserver.command_list import name_refusal
+from gitserver.command_list import PushProtocol, name_refusal
 from gitserver.front_door import FrontDoor
 from gitserver.limits import Limits
 from gitserver.places import Places
@@ -54,7 +53,7 @@ class AnyFolder(EngineRoom):
 class PushUnderGitsRules(receive_pack._Push):
     """A push whose policy is the repository's configuration and hooks, as with git-receive-pack(1)."""
 
-    def run(self, protocol: ReceivableProtocol) -> str | None:
+    def run(self, protocol: PushProtocol) -> str | None:
         # 0 is for no limit.
         if most := int(self._config("receive.maxInputSize") or 0):
             self.limits = replace(self.limits, pack_bytes=most)
