@@ -353,6 +353,13 @@ PUSH_LIMITS = {
         _large_count,
         f"How many times its own size a pack may be when uncompressed, from {_as_size(INFLATION_FLOOR_BYTES)} on.",
     ),
+    "unpack_bytes": Setting(
+        "unpack_memory",
+        "SIZE",
+        _as_size(PushLimits.unpack_bytes),
+        _size,
+        "Memory for taking one push apart. Files are not held as a whole, deltas are.",
+    ),
 }
 """Settings of `gitserver.limits.PushLimits`, by field. A SIZE is in bytes, or with K, M, G or T after it."""
 

@@ -31,8 +31,8 @@ STREAMED_BYTES = 4 << 20
 """A larger blob is never in a program's memory as a whole: with Git's default, 512 MiB, a push of one could be."""
 
 
-MAX_INDEX_MEMORY = 2 << 30
-"""Most memory of git-index-pack, bytes. A few bytes of delta can make an object of any size, which it then holds."""
+INDEX_BYTES_PER_OBJECT = 512
+"""What git-index-pack keeps of each object, generously: its place, its id, what it points to."""
 
 
 def installed() -> bool:

@@ -21,6 +21,12 @@ _ENTRY_BYTES = 20 + 4
 """What precedes the offsets in the index for each object: its id and its checksum."""
 
 
+def check_all(folder: Path, limits: PushLimits) -> None:
+    """Take the packs in a folder, as `check` does. Raises PushLimitError."""
+    for pack in folder.glob("*.pack"):
+        check(pack, limits)
+
+
 def check(pack: Path, limits: PushLimits) -> None:
     """Take a pack whose objects are not too large, and do not inflate to too much. Raises PushLimitError.
 

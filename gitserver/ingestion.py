@@ -6,16 +6,18 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from pathlib import Path
 
-from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID, Tree
-from dulwich.pack import Pack, unpack_object
+from dulwich.objects import ObjectID, ShaFile, Tree
 from dulwich.protocol import ReceivableProtocol
 
-from gitserver import git_program, inflation, small_pack
-from gitserver.limits import PushLimitError, PushLimits
+from gitserver import git_program, small_pack
+from gitserver.delta_chains import DeltaChains
+from gitserver.limits import PushLimits
+from gitserver.pack_stream import PackStream
 from gitserver.plain_objects import all_plain
 from gitserver.quarantine import Quarantine
+from gitserver.small_pack import DamagedPackError, GitObject
 from gitserver.stored_objects import stored_objects
 from gitserver.streams import ClientGoneError, ClientStreams
 from gitserver.submodules import UnsafeSubmoduleError, check_entry, check_versions
@@ -31,6 +33,15 @@ CHECKSUM_BYTES = 20
 SHALLOW_FILE = "shallow-of-the-pusher"
 """In the quarantine: commits whose parents the pusher does not have."""
 
+
+DRAFT = "tmp_pack_incoming"
+"""In the quarantine, where there is no C git: the pack while it is coming."""
+
+HELD_SHARE = 16
+"""One object that is held as a whole may take so small a part of the memory for a push: others wait for it, and while
+it is put together it is there several times."""
+
+_NUMBERS = {kind: number for number, kind in small_pack.KINDS.items()}
 
 END_OF_INPUT = b"\0"
 """What git-index-pack writes to its standard error when it has read the whole pack (`--report-end-of-input`)."""
@@ -71,7 +82,7 @@ def ingest(
         if _read(protocol, CHECKSUM_BYTES) != hashlib.sha1(header, usedforsecurity=False).digest():
             raise UnpackError("the pack's checksum is wrong")
     elif not git_program.installed():
-        _add_thin_pack(protocol, quarantine, header, limits)
+        _without_git(protocol, quarantine, header, limits)
     elif (received := _keep_small(streams, repository, quarantine, header, shallow, limits)) is not None:
         _index_pack(streams, repository, quarantine, received, shallow, say, limits, progress=progress)
 
@@ -92,7 +103,7 @@ def _keep_small(
             pack = small_pack.read(streams.read, header, stored.read)
     except small_pack.NotSmallError as more:
         return more.received
-    except small_pack.DamagedPackError as error:
+    except DamagedPackError as error:
         raise UnpackError(str(error)) from error
     limits.check_pack(len(pack.raw))
     for item in pack.objects.values():
@@ -123,7 +134,10 @@ def _index_pack(
         path.write_text("".join(f"{oid}\n" for oid in ends))
         env["GIT_SHALLOW_FILE"] = str(path)
     words = git_program.index_pack(repository.path, progress=progress, most_bytes=limits.pack_bytes)
-    with git_program.running(words, env, streams, most_memory=git_program.MAX_INDEX_MEMORY) as child:
+    # A few bytes of delta, or of zeros, can make an object of any size, which the program then holds.
+    objects = int.from_bytes(received[8:HEADER_BYTES])
+    memory = limits.unpack_bytes + objects * git_program.INDEX_BYTES_PER_OBJECT
+    with git_program.running(words, env, streams, most_memory=memory) as child:
         child.feed(streams, received)
         said: list[bytes] = []
         names = threading.Thread(target=lambda: said.extend(child.output()), daemon=True)
@@ -144,75 +158,53 @@ def _index_pack(
         raise ClientGoneError
     if b"exceeds maximum allowed size" in errors:
         limits.check_pack(limits.pack_bytes + 1)
+    if b"out of memory" in errors.lower():
+        raise limits.no_memory()
     if status not in (0, NOT_SELF_CONTAINED) or not said:
         raise UnpackError("index-pack abnormal exit")
-    _check_limits(quarantine, limits)
     if status == 0 and not shallow:
         quarantine.self_contained = True
 
 
-def _check_limits(quarantine: Quarantine, limits: PushLimits) -> None:
-    for pack in (quarantine.folder / "pack").glob("*.pack"):
-        inflation.check(pack, limits)
+def _without_git(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes, limits: PushLimits) -> None:
+    checks = _Checks()
+    held_bytes = limits.unpack_bytes // HELD_SHARE
+    with quarantine.objects() as folders, (quarantine.folder / "pack" / DRAFT).open("x+b") as file:
 
+        def stored(oid: bytes) -> GitObject | None:
+            name = oid.hex().encode()
+            return next(filter(None, (folder.read(name, held_bytes) for folder in folders)), None)
 
-def _add_thin_pack(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes, limits: PushLimits) -> None:
-    ahead = header
-    received = 0
-
-    def read_some(size: int) -> bytes:
-        nonlocal ahead, received
-        data, ahead = (ahead[:size], ahead[size:]) if ahead else (protocol.recv(size), b"")
-        if not data:
-            raise UnpackError("early EOF")
-        received += len(data)
-        limits.check_pack(received)
-        return data
-
-    def read_all(size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            data += read_some(size - len(data))
-        return data
-
-    with quarantine.store() as store:
+        chains = DeltaChains(file, stored, checks.check, limits, held_bytes)
+        stream = PackStream(lambda: protocol.recv(git_program.CHUNK_BYTES), header, file, limits, held_bytes)
         try:
-            pack = store.add_thin_pack(read_all, read_some)
-            if _end_of_objects(quarantine, pack, received - CHECKSUM_BYTES) != received - CHECKSUM_BYTES:
-                raise UnpackError("the pack holds more than it says")
-            _check_limits(quarantine, limits)
-            _check_objects(store, quarantine)
-        except UnsafeSubmoduleError as error:
+            for entry in stream.entries():
+                chains.add(entry)
+            chains.resolve()
+            chains.finish(Path(file.name))
+            check_versions(quarantine, checks.submodules)
+        except (DamagedPackError, UnsafeSubmoduleError) as error:
             raise UnpackError(str(error)) from error
-        except (UnpackError, PushLimitError, ClientGoneError):
-            raise
+
+
+class _Checks:
+    """The form of each object, as dulwich checks it; `submodules` are the `.gitmodules` files that were seen."""
+
+    def __init__(self) -> None:
+        self.submodules: set[bytes] = set()
+
+    def check(self, item: GitObject) -> None:
+        """Take one object. Raises DamagedPackError and UnsafeSubmoduleError."""
+        if item.kind == b"blob":
+            return
+        try:
+            read = ShaFile.from_raw_string(_NUMBERS[item.kind], item.content)
+            read.check()
+            entries = list(read.iteritems()) if isinstance(read, Tree) else []
         except Exception as error:
-            # A pack can be wrong in as many ways as dulwich has errors, its assertions included.
-            raise UnpackError(f"the pack or an object of it is damaged ({type(error).__name__})") from error
-
-
-def _end_of_objects(quarantine: Quarantine, pack: Pack, bound: int) -> int:
-    """Return where the last object that was received ends; dulwich takes for granted that the checksum is there.
-
-    Bases that complete a thin pack have been appended at `bound`, and do not count.
-    """
-    last = max(offset for _, offset, _ in pack.index.iterentries() if offset < bound)
-    with next((quarantine.folder / "pack").glob("*.pack")).open("rb") as file:
-        file.seek(last)
-        _, unused = unpack_object(file.read, hashlib.sha1, read_some=file.read)
-        return file.tell() - len(unused)
-
-
-def _check_objects(store: DiskObjectStore, quarantine: Quarantine) -> None:
-    """Check the form of every object that came; `store` holds a quarantine's packs and no others but alternates'."""
-    submodules: set[bytes] = set()
-    for pack in store.packs:
-        for oid in pack:
-            item = pack[oid]
-            item.check()
-            if isinstance(item, Tree):
-                submodules |= {oid for name, mode, oid in item.iteritems() if check_entry(mode, name)}
-    check_versions(quarantine, submodules)
+            # An object can be wrong in as many ways as dulwich has errors, its assertions included.
+            raise DamagedPackError(f"an object of the pack is malformed ({type(error).__name__})") from error
+        self.submodules |= {oid for name, mode, oid in entries if check_entry(mode, name)}
 
 
 def _read(protocol: ReceivableProtocol, size: int) -> bytes:

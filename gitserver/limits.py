@@ -37,6 +37,10 @@ class PushLimits:
     """The same as a multiple of the pack's own size. Text is below 10; zlib's own bound is 1032 (zlib's technical
     details, "Maximum Compression Factor")."""
 
+    unpack_bytes: int = 256 << 20
+    """Memory for taking a pack apart, beside what the number of its objects needs. Large files pass through in pieces;
+    folders, commits and deltas have to be held as a whole."""
+
     def check_refs(self, count: int) -> None:
         """Take `count` commands."""
         if count > self.refs:
@@ -80,6 +84,13 @@ class PushLimits:
                 f"the pack inflates to more than {self.inflation_ratio} times its size; keep such files compressed "
                 f"({_whoever('inflation_ratio')})"
             )
+
+    def no_memory(self) -> PushLimitError:
+        """Return what to say of a pack that cannot be taken apart in so much memory."""
+        return PushLimitError(
+            f"an object of the push takes more than {size(self.unpack_bytes)} of memory to put together; push large "
+            f"files with git -c core.bigFileThreshold=1m push, or keep them elsewhere ({_whoever('unpack_memory')})"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
-from gitserver import git_program, maintenance, ref_transaction, submodules
+from gitserver import git_program, inflation, maintenance, ref_transaction, submodules
 from gitserver.advertisement import advertisement
 from gitserver.command_list import PushProtocol, PushRequest, name_refusal, read_request
 from gitserver.connectivity import disconnected
@@ -112,10 +112,13 @@ class _Push:
                         progress=b"quiet" not in self.request.capabilities,
                         limits=self.limits,
                     )
+                with submodules.Search(self.repository.path, objects, self._new_objects()) as search:
+                    if not objects.empty:
+                        inflation.check_all(objects.folder / "pack", self.limits)
+                    self._refuse_broken(objects, verdicts, search)
             except (UnpackError, PushLimitError) as error:
                 self.results = {update.ref: "unpacker error" for update in self.request.updates}
                 return str(error)
-            self._refuse_broken(objects, verdicts)
             if self._atomic and any(self.results.values()):
                 self._refuse_rest("atomic push failure")
             if not all(self.results.values()):
@@ -137,8 +140,11 @@ class _Push:
             self.results[ref] = name_refusal(verdict.update) or twice or verdict.refusal
         return verdicts
 
-    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict]) -> None:
-        """Refuse what is left of the updates where it leads nowhere, or a branch would not hold a commit."""
+    def _new_objects(self) -> list[str]:
+        return [update.new for update in self.request.updates if update.new != ZERO and not self.results[update.ref]]
+
+    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict], search: submodules.Search) -> None:
+        """Refuse what is left of the updates where it leads nowhere, or to where nobody should be led."""
         left = [v.update for v in verdicts if v.update.new != ZERO and self.results[v.update.ref] is None]
         broken = disconnected(self.repository.path, objects, sorted({update.new for update in left}), self.held)
         reason = "shallow update not allowed" if self.request.shallow else "missing necessary objects"
@@ -147,8 +153,7 @@ class _Push:
                 self.results[update.ref] = reason
             elif update.ref.startswith("refs/heads/") and not objects.is_commit(update.new):
                 self.results[update.ref] = "a branch holds a commit, and this object is none"
-        whole = sorted({update.new for update in left} - broken)
-        unsafe = submodules.unsafe(self.repository.path, objects, whole)
+        unsafe = search.unsafe({update.new for update in left} - broken)
         self.results |= {update.ref: unsafe[update.new] for update in left if update.new in unsafe}
 
     def _refuse_rest(self, reason: str) -> None:

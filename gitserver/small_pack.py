@@ -231,7 +231,7 @@ class _Resolver:
                 raise DamagedPackError("the pack has a delta whose base is out of bounds")
         if base is None:
             return False
-        self._take(_target_size(entry.data))
+        self._take(target_size(entry.data))
         try:
             content = b"".join(apply_delta(base.content, entry.data))
         except (ApplyDeltaError, IndexError, AssertionError, ValueError) as error:
@@ -259,7 +259,7 @@ class _Resolver:
             raise NotSmallError(self._raw)
 
 
-def _target_size(delta: bytes) -> int:
+def target_size(delta: bytes) -> int:
     """Return the size of what a delta makes (gitformat-pack(5), "Deltified representation")."""
     position = 0
     size = 0

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, cast
 from urllib.parse import unquote_to_bytes
 
 from dulwich.config import ConfigFile
@@ -25,6 +28,9 @@ MAX_BYTES = 1 << 20
 
 MAX_TOTAL_BYTES = 16 << 20
 """Most bytes of all versions of it that one push may bring: each is read, in Python."""
+
+MAX_SEARCHES = 20
+"""Most refs of one push that are told apart by a search each; with more, one that is refused is the end of all."""
 
 _DRIVE = re.compile(rb"[A-Za-z]:")
 _UP_AND_OUT = re.compile(rb"(?:\.\.?/)+[:/]")
@@ -79,41 +85,77 @@ def check_versions(quarantine: Quarantine, versions: Iterable[bytes]) -> None:
             check(found.content)
 
 
-def unsafe(repository: Path, quarantine: Quarantine, tips: Sequence[str]) -> dict[str, str]:
-    """Return those of `tips` whose new history has a `.gitmodules` that is refused, and why.
+class Search:
+    """A search of a push's new history for such files, which goes on while other things are looked at.
 
-    `tips` lead to nothing that is missing. Objects that are still in memory are plain, and so no such file; without C
-    git, each object has been looked at when it came.
+    `tips` are the push's new objects. With C git, it is a program of its own; without, every object has been looked at
+    when it came. Objects that are still in memory are plain, and so no such file.
     """
-    if not tips or quarantine.empty or not git_program.installed():
-        return {}
-    reason = _reason(repository, quarantine, tips)
-    if reason is None:
-        return {}
-    if len(tips) == 1:
-        return {tips[0]: reason}
-    reasons = {tip: _reason(repository, quarantine, [tip]) for tip in tips}
-    return {tip: reason for tip, reason in reasons.items() if reason is not None}
+
+    def __init__(self, repository: Path, quarantine: Quarantine, tips: Sequence[str]) -> None:
+        self._repository = repository
+        self._quarantine = quarantine
+        self._tips = sorted(set(tips))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if self._tips and not self._quarantine.empty and git_program.installed():
+            self._process = self._begin(self._tips)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            _end(self._process)
+
+    def unsafe(self, whole: Collection[str]) -> dict[str, str]:
+        """Return those of the tips in `whole`, which lead to nothing that is missing, that are refused, and why."""
+        if self._process is None or not whole or (reason := _found(self._process, self._quarantine)) is None:
+            return {}
+        if len(whole) > MAX_SEARCHES:
+            return dict.fromkeys(whole, reason)
+        reasons = {tip: self._reason(tip) for tip in sorted(whole)}
+        return {tip: reason for tip, reason in reasons.items() if reason is not None}
+
+    def _begin(self, tips: Sequence[str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            git_program.history_of(self._repository, ":(icase).gitmodules"),
+            env=git_program.environment(self._quarantine.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        # It reads all of its input before it does anything else.
+        with suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
+            stdin.write("".join(f"{tip}\n" for tip in tips).encode())
+        return process
+
+    def _reason(self, tip: str) -> str | None:
+        process = self._begin([tip])
+        try:
+            return _found(process, self._quarantine)
+        finally:
+            _end(process)
 
 
-def _reason(repository: Path, quarantine: Quarantine, tips: Iterable[str]) -> str | None:
-    listed = subprocess.run(
-        git_program.history_of(repository, ":(icase).gitmodules"),
-        env=git_program.environment(quarantine.environment),
-        input="".join(f"{tip}\n" for tip in tips).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    if listed.returncode != 0:
+def _found(process: subprocess.Popen[bytes], quarantine: Quarantine) -> str | None:
+    """Wait for what a search finds, and return why that is refused."""
+    listed = cast(IO[bytes], process.stdout).read()
+    if process.wait() != 0:
         return "its history cannot be searched for .gitmodules"
     try:
-        entries = set(_ENTRY.findall(listed.stdout))
-        versions = {oid for mode, oid in entries if check_entry(int(mode, 8), FILE)}
+        versions = {oid for mode, oid in _ENTRY.findall(listed) if check_entry(int(mode, 8), FILE)}
         check_versions(quarantine, versions)
     except UnsafeSubmoduleError as error:
         return str(error)
     return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    cast(IO[bytes], process.stdout).close()
 
 
 def _check_name(name: bytes) -> None:

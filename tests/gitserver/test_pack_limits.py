@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import random
+import threading
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 import pytest
 from dulwich.objects import ShaFile
 
 from gitserver.limits import INFLATION_FLOOR_BYTES
 from tests.gitserver.conftest import Door, assert_sound, server_git, workspace
-from tests.gitserver.test_small_pack import entry, packed
+from tests.gitserver.test_receive_pack import FIRST
+from tests.gitserver.test_small_pack import entry, offset, packed
 from tests.gitserver.wire import blob, commit, new, pack, push, tree
 
 NOISE = random.Random(3).randbytes
@@ -54,9 +60,9 @@ def test_a_pack_with_too_many_objects(start_door: Callable[..., Door], with_git:
 @pytest.mark.parametrize("with_git", [True, False])
 def test_a_pack_that_inflates_to_a_thousand_times_its_size(start_door: Callable[..., Door], with_git: bool) -> None:
     door = start_door(with_git=with_git)
-    zeros = blob(bytes(INFLATION_FLOOR_BYTES + 1))
-    top = commit(tree(zeros=zeros))
-    answer = push(door, new("refs/heads/b", top), data=pack(zeros, tree(zeros=zeros), top))
+    file = blob(bytes(INFLATION_FLOOR_BYTES + 1))
+    top = commit(tree(file=file))
+    answer = push(door, new("refs/heads/b", top), data=pack(file, tree(file=file), top))
     assert "the pack inflates to more than 200 times its size" in answer.report[0]
     assert answer.report[1:] == ["ng refs/heads/b unpacker error"]
     assert_sound(door, "shop")
@@ -71,8 +77,73 @@ def test_a_delta_that_makes_gigabytes_of_megabytes_is_refused(door: Door) -> Non
     entries = [*map(whole, (base, tree(base=base), commit(tree(base=base))))]
     entries.append(entry(7, delta, bytes.fromhex(base.id.decode())))
     answer = push(door, new("refs/heads/b", commit(tree(base=base))), data=packed(*entries))
-    assert answer.report == ["unpack index-pack abnormal exit", "ng refs/heads/b unpacker error"]
+    assert "takes more than 256 MiB of memory to put together" in answer.report[0]
+    assert answer.report[1:] == ["ng refs/heads/b unpacker error"]
     assert_sound(door, "shop")
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+@pytest.mark.parametrize("kind", [1, 2, 6], ids=["commit", "tree", "delta"])
+def test_half_a_megabyte_does_not_fill_the_memory(start_door: Callable[..., Door], with_git: bool, kind: int) -> None:
+    """It inflates to half a gigabyte, of something that Git does not read in pieces as it does with files."""
+    door = start_door(with_git=with_git)
+    first = whole(FIRST)
+    bomb = header_of(kind, 1 << 29) + (offset(len(first)) if kind == 6 else b"") + zeros(1 << 29)
+    peak = Peak(door)
+    answer = push(door, new("refs/heads/b", FIRST), data=packed(first, bomb))
+    assert peak.stop() < (320 << 20 if with_git else 40 << 20)
+    assert "takes more than 256 MiB of memory to put together" in answer.report[0]
+    assert server_git(door, "shop", "for-each-ref") == ""
+    assert_sound(door, "shop")
+
+
+def header_of(kind: int, size: int) -> bytes:
+    data = [kind << 4 | size & 15]
+    size >>= 4
+    while size:
+        data[-1] |= 128
+        data.append(size & 127)
+        size >>= 7
+    return bytes(data)
+
+
+@cache
+def zeros(size: int) -> bytes:
+    packer = zlib.compressobj(1)
+    piece = bytes(1 << 20)
+    return b"".join(packer.compress(piece) for _ in range(size >> 20)) + packer.flush()
+
+
+class Peak:
+    """Watches how much more memory a front door and its programs take than when it began, in bytes."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._before = self._most = self._now()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self._most - self._before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self._most = max(self._most, self._now())
+
+    def _now(self) -> int:
+        processes = [self._door.process.pid]
+        for task in Path(f"/proc/{processes[0]}/task").iterdir():
+            with suppress(OSError):
+                processes += map(int, (task / "children").read_text().split())
+        total = 0
+        for process in processes:
+            with suppress(OSError):
+                status = Path(f"/proc/{process}/status").read_text()
+                total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+        return total << 10
 
 
 def varint(number: int) -> bytes:

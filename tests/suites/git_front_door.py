@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from gitserver import receive_pack
+from gitserver import receive_pack, submodules
 from gitserver.command_list import PushProtocol, name_refusal
 from gitserver.front_door import FrontDoor
 from gitserver.limits import Limits
@@ -76,8 +76,8 @@ class PushUnderGitsRules(receive_pack._Push):
         self.results = {update.ref: name_refusal(update) for update in self.request.updates}
         return verdicts
 
-    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict]) -> None:
-        super()._refuse_broken(objects, verdicts)
+    def _refuse_broken(self, objects: Quarantine, verdicts: Sequence[Verdict], search: submodules.Search) -> None:
+        super()._refuse_broken(objects, verdicts, search)
         environment = objects.environment
         left = [v.update for v in verdicts if self.results[v.update.ref] is None]
         for update in left:
