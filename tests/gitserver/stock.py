@@ -30,6 +30,7 @@ class StockPush(RawPush):
         self._thread.start()
         channel: Any = SimpleNamespace(
             recv=near.recv,
+            settimeout=near.settimeout,
             sendall=near.sendall,
             shutdown_write=lambda: near.shutdown(socket.SHUT_WR),
             makefile=near.makefile,
@@ -39,6 +40,11 @@ class StockPush(RawPush):
         transport: Any = SimpleNamespace(close=self._close, sock=SimpleNamespace(close=self._close))
         self.channel, self._transport = channel, transport
         self._discover()
+
+    @property
+    def packets(self) -> int:
+        """What SSH would make of the server's writes."""
+        return len(self.writes)
 
     def _serve(self, path: Path) -> None:
         stream = self._far.makefile("rwb")

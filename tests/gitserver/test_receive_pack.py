@@ -269,15 +269,3 @@ def test_a_client_may_look_and_leave(door: Door) -> None:
         raw.send(said)
         raw.end()
         assert raw.answer().status == 0
-
-
-def test_a_silent_deploy_is_kept_alive(door: Door) -> None:
-    door.engine_room.hold = True
-    raw = RawPush(door, "alice", "shop")
-    raw.commands(new("refs/heads/main", FIRST))
-    raw.send(WHOLE)
-    while raw.protocol.read_pkt_line() != b"\1":
-        assert not door.engine_room.release.is_set()
-    door.engine_room.release.set()
-    raw.end()
-    assert raw.answer().report == ["unpack ok", "ok refs/heads/main"]

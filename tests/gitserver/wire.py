@@ -71,6 +71,23 @@ class RawPush:
         self.channel.exec_command(f"git-receive-pack '{app}.git'")
         self._discover()
 
+    def reads(self, text: bytes, seconds: float) -> bool:
+        """Read until `text` has come, and tell whether it does within some seconds; what is read is gone."""
+        data = b""
+        self.channel.settimeout(seconds)
+        try:
+            while text not in data and (more := self.channel.recv(1 << 16)):
+                data += more
+        except TimeoutError:
+            pass
+        self.channel.settimeout(60)
+        return text in data
+
+    @property
+    def packets(self) -> int:
+        """SSH packets that have come on the connection, those of logging in included."""
+        return int(vars(self._transport.packetizer)["_Packetizer__received_packets"])
+
     def _discover(self) -> None:
         self.protocol = ReceivableProtocol(self.channel.recv, self.channel.sendall)
         self.refs: dict[str, str] = {}
