@@ -100,7 +100,7 @@ class Proxy:
     @property
     def running(self) -> bool:
         """Whether the proxy is alive; cheap enough to be asked every second."""
-        return self._daemon.alive() is not None
+        return self._daemon.running
 
     def answers(self) -> bool:
         """Return whether the master answers and has a worker. Waits for nobody but the master."""
@@ -110,7 +110,10 @@ class Proxy:
             return False
 
     def stop(self) -> None:
-        """Stop the proxy with all its connections, if it runs. Its files stay: `start` brings its routes back."""
+        """Stop the proxy with all its connections, if it runs. Its files stay: `start` brings its routes back.
+
+        One that is kept by somebody runs for as long as it has a configuration.
+        """
         with self._lock:
             self._daemon.end()
 
@@ -118,7 +121,9 @@ class Proxy:
         """Stop the proxy and forget all its routes and certificates."""
         with self._lock:
             self.stop()
-            for name in (CONFIG_FILE, PID_FILE, MASTER_SOCKET, ADMIN_SOCKET, CERTIFICATE_LIST):
+            (self._folder / CONFIG_FILE).unlink(missing_ok=True)
+            until(lambda: not self.running)  # its keeper ends it now
+            for name in (PID_FILE, MASTER_SOCKET, ADMIN_SOCKET, CERTIFICATE_LIST):
                 (self._folder / name).unlink(missing_ok=True)
             shutil.rmtree(self._folder / CERTIFICATES, ignore_errors=True)
 
@@ -249,8 +254,11 @@ class Proxy:
             self._reload(digest)
         else:
             self._daemon.launch()
-            if not self._workers():
+            workers = self._workers()
+            if not workers:
                 raise ProxyFailedError(f"HAProxy started in {self._folder} and ended at once; look at its log")
+            if self._master.description(workers[0]) != digest:
+                self._reload(digest)  # its keeper started it on the configuration before
 
     def _workers(self) -> list[Worker]:
         """Return the running proxy's workers, none if it does not run. Raises ProxyUnreachableError."""

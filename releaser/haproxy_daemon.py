@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from releaser import haproxy_process
+from releaser.haproxy_config import MASTER_SOCKET
+from releaser.haproxy_master import Master, ProxyUnreachableError
 from releaser.haproxy_process import ENVIRONMENT, kept
 from store.errors import SlipwayError
 
@@ -34,10 +36,18 @@ class Daemon:
     def __init__(self, folder: Path, program: str) -> None:
         self._folder = folder
         self._program = program
+        self._master = Master(folder / MASTER_SOCKET)
 
     def alive(self) -> int | None:
         """Return the master's process id, None if it does not run; see `haproxy_process.alive`."""
         return haproxy_process.alive(self._program, self._folder)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs: the process that we have started, or whatever its keeper has."""
+        if kept(self._folder):
+            return self._master.listens()  # its process may be in another container, where we see none
+        return self.alive() is not None
 
     def launch(self) -> None:
         """Start the daemon with its configuration file, or wait until its keeper has. Raises ProxyFailedError.
@@ -45,8 +55,8 @@ class Daemon:
         Raises ProxyMissingError where there is no HAProxy.
         """
         if kept(self._folder):
-            # It starts as soon as its keeper sees the configuration, which has just been written.
-            if not until(lambda: self.alive() is not None):
+            # Its keeper starts it on seeing the configuration, which has just been written, or on the one before.
+            if not until(self._has_workers):
                 raise ProxyFailedError(f"`slipway proxy` does not get HAProxy started in {self._folder}; see its log")
             return
         started = _run(haproxy_process.words(self._program, self._folder, daemon=True))
@@ -56,15 +66,21 @@ class Daemon:
         if not until(lambda: self.alive() is not None):
             raise ProxyFailedError(f"HAProxy started, but does not answer in {self._folder}; look at its process there")
 
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self._master.workers())
+        except ProxyUnreachableError:
+            return False
+
     def complaint(self) -> str | None:
         """Return what HAProxy has against its configuration file, None if nothing. Raises ProxyMissingError."""
         checked = _run(haproxy_process.checking_words(self._program, self._folder))
         return _alerts(checked.stderr) if checked.returncode != 0 else None
 
     def end(self) -> None:
-        """End the daemon with all its connections, if it runs."""
+        """End the daemon with all its connections, if it runs and no keeper would only start it again."""
         master = self.alive()
-        if master is None:
+        if master is None or kept(self._folder):
             return
         os.kill(master, signal.SIGTERM)
         if not until(lambda: self.alive() is None):

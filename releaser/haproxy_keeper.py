@@ -1,8 +1,8 @@
 """Keeps the proxy running in a process of its own, where the server's end would otherwise be the proxy's.
 
 In a container every process ends with the first one. So there the proxy has a container to itself, which shares the
-data folder and the process ids with the server's. The server goes on to write the configuration and to steer the proxy,
-and leaves only its start to us.
+data folder with the server's. The server goes on to write the configuration and to steer the proxy; its start and its
+end are left to us.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Keeper:
         with keeping(self._folder):
             while not self._stopping:
                 self._reap()
+                if self._master is not None and not (self._folder / CONFIG_FILE).exists():
+                    os.kill(self._master, signal.SIGTERM)
                 if self._wanted():
                     log.info("starting the proxy")
                     self._master = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=ENVIRONMENT).pid

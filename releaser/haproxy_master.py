@@ -11,6 +11,8 @@ import csv
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,22 +46,35 @@ class Master:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def listens(self) -> bool:
+        """Return whether somebody listens there: the socket's file stays when a master is killed."""
+        try:
+            with self._connected():
+                return True
+        except OSError:
+            return False
+
+    @contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        # The folder's descriptor makes a short name, since sun_path has 108 bytes (unix(7)).
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(ANSWER_SECONDS)
+                connection.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+                yield connection
+        finally:
+            os.close(folder)
+
     def ask(self, command: str) -> str:
         """Return the master's answer. Raises ProxyUnreachableError."""
         try:
-            # The folder's descriptor makes a short name, since sun_path has 108 bytes (unix(7)).
-            folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
-            try:
-                with socket.socket(socket.AF_UNIX) as connection:
-                    connection.settimeout(ANSWER_SECONDS)
-                    connection.connect(f"/proc/self/fd/{folder}/{self._path.name}")
-                    connection.sendall(f"{command}\n".encode())
-                    connection.shutdown(socket.SHUT_WR)  # the master answers, and then closes too
-                    answer = bytearray()
-                    while received := connection.recv(65536):
-                        answer += received
-            finally:
-                os.close(folder)
+            with self._connected() as connection:
+                connection.sendall(f"{command}\n".encode())
+                connection.shutdown(socket.SHUT_WR)  # the master answers, and then closes too
+                answer = bytearray()
+                while received := connection.recv(65536):
+                    answer += received
         except OSError as error:
             raise ProxyUnreachableError(
                 f"HAProxy's master process does not answer on {self._path}; kill that process, and a new one is started"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin"
 
 COMM_LENGTH = 15
 """Characters of a program's name that the kernel keeps (proc(5), /proc/PID/comm)."""
+
+LOCK_ATTEMPTS, LOCK_SECONDS = 10, 0.1
+"""How often a keeper tries for its lock: `kept` holds it for an instant, too."""
 
 ENVIRONMENT = {"PATH": os.defpath}
 """It outlives the server, and has no business with the server's environment."""
@@ -81,10 +85,19 @@ def works_in(program: str, folder: Path, process: Path) -> bool:
 def keeping(folder: Path) -> Iterator[None]:
     """Be the one who starts the proxy of a folder. Raises KeptAlreadyError."""
     with (folder / KEEPER_LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KeptAlreadyError(f"another `slipway proxy` keeps the proxy in {folder}; stop it first") from None
+        attempts = LOCK_ATTEMPTS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                attempts -= 1
+                if not attempts:
+                    raise KeptAlreadyError(
+                        f"another `slipway proxy` keeps the proxy in {folder}; stop it first"
+                    ) from None
+                time.sleep(LOCK_SECONDS)
+            else:
+                break
         yield
 
 

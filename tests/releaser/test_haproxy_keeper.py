@@ -13,7 +13,6 @@ import requests
 
 from demo.process import Process, ProgramError
 from releaser.haproxy import Proxy
-from releaser.haproxy_process import PID_FILE
 from releaser.route import Route
 from store.data_folder import DataFolder
 from tests.releaser.conftest import until
@@ -44,7 +43,13 @@ def test_a_kept_proxy_is_steered_by_the_server_and_started_by_its_keeper(
         assert pid(data.proxy) != master
         assert _parent(pid(data.proxy)) == keeper.pid
         assert _text(port) == "there"
-        last = int((data.proxy / PID_FILE).read_text().split()[0])
+        last = pid(data.proxy)
+        proxy.stop()
+        assert lives(last), "the server stopped what is its keeper's"
+        proxy.remove()
+        assert not lives(last)
+        proxy.start()
+        last = pid(data.proxy)
         assert keeper.stop() == 0
         until(lambda: not lives(last))
     # Without a keeper the server starts it itself, as everywhere but in containers.
