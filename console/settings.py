@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -142,6 +143,13 @@ def _token(text: str) -> Secret:
     return Secret(token)
 
 
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "http") or not parts.hostname or len(text) > 255:
+        raise UsageError(f"{text[:80]!r} is no URL; write one like https://acme.example/directory")
+    return text
+
+
 def _router(text: str) -> str:
     if text not in ("haproxy", "none"):
         raise UsageError(f"{text[:40]!r} is no router; choose haproxy or none")
@@ -212,7 +220,7 @@ SETTINGS = (
         "acme_directory",
         "URL",
         None,
-        str,
+        _url,
         "Where certificates come from that the server gets by itself (ACME), for example "
         "https://acme-v02.api.letsencrypt.org/directory. Setting it agrees to that authority's terms. The proxy then "
         "answers `/.well-known/acme-challenge/` for all host names; port 80 has to be open to the world.",

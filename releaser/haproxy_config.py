@@ -6,6 +6,7 @@ The configuration file is the one place where routes are kept. A comment line pe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -96,9 +97,17 @@ def _text(routings: Mapping[int, Routing], listening: Listening, digest: str) ->
 
 
 def read(text: str) -> dict[int, Routing]:
-    """Return the apps of a text that `render` made."""
-    found = (Routing.load(json.loads(line.removeprefix(_MARK))) for line in text.splitlines() if line.startswith(_MARK))
-    return {routing.app_id: routing for routing in found}
+    """Return the apps of a text that `render` made.
+
+    What another version of this program wrote is left out: the records know every app, and each start restores them.
+    """
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(_MARK):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                routing = Routing.load(json.loads(line.removeprefix(_MARK)))
+                found[routing.app_id] = routing
+    return found
 
 
 def certificate_list(routings: Mapping[int, Routing]) -> str:

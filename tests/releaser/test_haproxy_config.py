@@ -43,6 +43,15 @@ def test_the_file_holds_all_that_is_to_know(routings: dict[int, Routing]) -> Non
     assert read(render(routings, LISTENING)) == routings
 
 
+def test_what_an_earlier_version_wrote_is_left_out() -> None:
+    former = (
+        '# slipway {"app_id": 7, "route": {"also": [], "host": null, "port": 20001}, '
+        '"servers": [{"state": "ready", "target": ["10.0.0.1", 80]}]}\n# slipway nonsense\n'
+    )
+    current = {8: Routing.new(8, ROUTE)}
+    assert read(former + render(current, LISTENING)) == current
+
+
 @given(st.builds(Backend, st.just(7), st.just(OWN), SERVERS), st.lists(TARGETS, max_size=6, unique=True))
 def test_a_switch_leaves_just_the_wanted_containers_and_drains_the_others(
     backend: Backend, targets: list[Target]

@@ -18,6 +18,9 @@ import requests
 from demo.process import Process
 from tests.releaser.authority import Authority
 
+BLOCKED = "blocked.example"
+"""A domain for which the authority issues nothing."""
+
 
 @dataclass(frozen=True)
 class Pebble:
@@ -58,6 +61,7 @@ def pebble(folder: Path, http_port: int) -> Iterator[Pebble]:
                     "privateKey": str(folder / "key.pem"),
                     "httpPort": http_port,
                     "tlsPort": _free_port(),
+                    "domainBlocklist": [BLOCKED],
                 }
             }
         )
