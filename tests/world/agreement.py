@@ -158,11 +158,18 @@ class Examiner:
         if running != wanted:
             yield f"containers are {dict(running)}, and should be {dict(wanted)}"
         for each in found:
-            yield from self._container(recorded, self._engine.inspect_container(each["Id"]))
+            try:
+                inspected = self._engine.inspect_container(each["Id"])
+            except docker.errors.NotFound:
+                yield f"{each['Names']} has just been removed"
+                continue
+            yield from self._container(recorded, inspected)
 
     def _container(self, recorded: Recorded, container: dict[str, Any]) -> Iterator[str]:
-        assert recorded.release is not None
         name = container["Name"]
+        if recorded.release is None:
+            yield f"{name} is there without a release"
+            return
         if container["State"]["Status"] != "running":
             yield f"{name} is {container['State']['Status']}"
         if container["HostConfig"]["RestartPolicy"]["Name"] != "unless-stopped":
