@@ -23,6 +23,7 @@ from hooks.repository import DEPLOYING, BareRepository
 from store import apps, operations, releases
 from store.data_folder import DataFolder
 from store.database import Store
+from store.durable import synchronise
 from store.errors import SlipwayError, UsageError
 from store.tables import now
 
@@ -56,6 +57,7 @@ def back_up(data: DataFolder, archive: Path) -> int:
                 os.fsync(file.fileno())
             size = partial.stat().st_size
             partial.rename(archive)
+            synchronise(archive.parent)
             return size
         finally:
             partial.unlink(missing_ok=True)

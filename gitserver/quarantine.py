@@ -22,6 +22,7 @@ from dulwich.pack import PackIndex, load_pack_index
 from gitserver import loose_objects
 from gitserver.small_pack import GitObject
 from gitserver.stored_objects import StoredObjects
+from store.durable import synchronise
 
 PREFIX = "tmp_objdir-incoming-slipway-"
 """Beginning of the folder's name. Git's own begin likewise, so `git prune` knows them for temporary; those of a
@@ -122,6 +123,8 @@ class Quarantine:
                 target = self._objects / relative
                 target.parent.mkdir(exist_ok=True)
                 source.rename(target)
+        if (self._objects / "pack").exists():
+            synchronise(self._objects / "pack")
 
     def remove(self) -> None:
         """Remove whatever was not accepted."""

@@ -19,6 +19,7 @@ from dulwich.refs import DiskRefsContainer, Ref
 
 from gitserver.visible_refs import held, read_refs
 from hooks.pre_receive import ZERO, RefUpdate
+from store.durable import synchronise
 
 STALE = "it has moved on the server meanwhile; fetch, then push again"
 """Why an update is refused whose `old` is not what the ref holds."""
@@ -110,6 +111,7 @@ class _Transaction:
             else:
                 _remove_empty_folders(path)
                 self._locks.pop(update.ref).close()
+                synchronise(path.parent)
         except FileLocked:
             return LOCKED
         except OSError as error:

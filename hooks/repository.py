@@ -18,6 +18,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from hooks.pre_receive import RESERVED, ZERO
+from store.durable import synchronise
 from store.errors import SlipwayError
 from store.reserve import DiskFullError, is_full
 
@@ -145,7 +146,9 @@ class BareRepository:
             if new is None:
                 return repo.refs.remove_if_equals(ref, ObjectID(old.encode()) if old else None)
             expected = ObjectID((old or ZERO).encode())
-            return repo.refs.set_if_equals(ref, expected, ObjectID(new.encode()))
+            done = repo.refs.set_if_equals(ref, expected, ObjectID(new.encode()))
+        synchronise((self.path / name).parent)
+        return done
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Return whether `descendant` has `ancestor` in its history, so that moving on to it loses nothing."""

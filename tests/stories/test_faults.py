@@ -47,6 +47,13 @@ def test_every_step_survives_kill_dash_nine(ground: Field, image: str) -> None:
         assert faults.play(ground, apps, part, faults.FAULTS["kill"]) == []
 
 
+def test_cancelled_anywhere_it_is_all_or_nothing(ground: Field, image: str) -> None:
+    deploy = next(kind for kind in kinds(image) if kind.name == "commitish with config and hooks")
+    steps = ("plan", "build", "before_deploy", "health", "move_branches", "drain")
+    plan = [(deploy, Boundary("deploy", "before", step)) for step in steps]
+    assert faults.play(ground, ground.apps(len(plan)), plan, faults.FAULTS["cancel"]) == []
+
+
 def test_a_full_disk_fails_what_runs_and_is_told_to_who_comes_next(ground: Field, image: str) -> None:
     apps = ground.apps(4)
     by_name = {kind.name: kind for kind in kinds(image)}

@@ -26,7 +26,18 @@ from demo.person import Person
 from demo.server import Server
 from tests.stories import web_app
 from tests.world import gated_server
-from tests.world.faults import ALONE, TOGETHER, EngineDeath, Fault, Field, fill_disk, free_disk, kill, kill_engine_room
+from tests.world.faults import (
+    ALONE,
+    TOGETHER,
+    EngineDeath,
+    Fault,
+    Field,
+    cancel_everything,
+    fill_disk,
+    free_disk,
+    kill,
+    kill_engine_room,
+)
 from tests.world.gated_server import Boundary, Gates
 from tests.world.kinds import App, Kind, kinds
 from tests.world.network_namespace import enter_own
@@ -38,6 +49,7 @@ FAULTS = {
     "kill": Fault(kill),
     "engine-room": Fault(kill_engine_room),
     "disk": Fault(fill_disk, free_disk),
+    "cancel": Fault(cancel_everything),
 }
 """By the names under which they can be asked for; beside these there is `engine`, the death of the engine."""
 

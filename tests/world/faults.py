@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.person import Person
-from demo.process import Process
+from demo.process import Process, ProgramError
 from demo.server import Server
+from store import operations
+from store.data_folder import DataFolder
+from store.database import Store
 from tests.world.agreement import Examiner, Recorded
 from tests.world.background import Background, eventually
 from tests.world.gated_server import Boundary, Gates
@@ -200,6 +203,17 @@ def kill_engine_room(server: Server) -> None:
             os.kill(process, signal.SIGKILL)
             return
     raise AssertionError("there is no engine room")
+
+
+def cancel_everything(server: Server) -> None:
+    """Ask every operation that is not over to stop."""
+    store = Store.open(DataFolder(server.data))
+    with store.read() as connection:
+        numbers = [each.id for each in operations.unfinished(connection)]
+    store.close()
+    for number in numbers:
+        with suppress(ProgramError):  # it may be over by now
+            server.administer("operation:cancel", str(number))
 
 
 def fill_disk(server: Server) -> None:
