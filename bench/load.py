@@ -286,6 +286,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="keep the server's log in this file")
     chosen = parser.parse_args()
     if not enter_own():
         raise SystemExit("a network and an engine of one's own need root")
@@ -294,6 +295,8 @@ def main() -> int:
         engine = stack.enter_context(private_engine(folder / "engine"))
         serve_with = _base(engine)
         server = stack.enter_context(_serving(folder, engine))
+        if chosen.log:
+            stack.callback(shutil.copy, server.log, chosen.log)
         clients = [Person(folder / f"client-{number}", f"client-{number}") for number in range(chosen.clients)]
         for client in clients:
             server.add_user(client)
