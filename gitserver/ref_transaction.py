@@ -18,6 +18,7 @@ from dulwich.objects import ObjectID
 from dulwich.refs import DiskRefsContainer, Ref
 
 from gitserver.visible_refs import held, read_refs
+from hooks import ref_locks
 from hooks.pre_receive import ZERO, RefUpdate
 from store.durable import synchronise
 
@@ -106,6 +107,7 @@ class _Transaction:
         try:
             if update.new == ZERO:
                 # The packed one goes first: the other way round, a crash in between would bring an old value back.
+                ref_locks.remove_abandoned(self._repository / "packed-refs")
                 self._refs._remove_packed_ref(name)
                 path.unlink(missing_ok=True)
             else:
@@ -131,7 +133,11 @@ class _Transaction:
         for _ in range(LOCK_ATTEMPTS):
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
-                return GitFile(str(path), "wb")
+                try:
+                    return GitFile(str(path), "wb")
+                except FileLocked:
+                    if not ref_locks.remove_abandoned(path):
+                        raise
         raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing")
 
     def _tidy(self) -> None:

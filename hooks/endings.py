@@ -93,9 +93,7 @@ class Endings:
         try:
             with Steps(operation)("let_go"):
                 self._repository(operation.app_id).let_go("operations", operation.id)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            log.warning("a commit is held until the next start", operation=operation.id, error=error.strerror)
+        except Exception as error:  # the operation is over; the next start lets go of what is left
+            log.warning("a commit is held until the next start", operation=operation.id, error=str(error))
         with self._store.read() as connection:
             metrics.ended(operations.by_id(connection, operation.id))

@@ -17,6 +17,7 @@ from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
+from hooks import ref_locks
 from hooks.pre_receive import RESERVED, ZERO
 from store.durable import synchronise
 from store.errors import SlipwayError
@@ -137,6 +138,7 @@ class BareRepository:
         """
         for name in DEPLOYING:
             (self.path / f"{name}.lock").unlink(missing_ok=True)
+        ref_locks.remove_abandoned(self.path / "packed-refs")
         for lock in (self.path / RESERVED).rglob("*.lock"):
             lock.unlink(missing_ok=True)
 
@@ -144,6 +146,7 @@ class BareRepository:
         ref = Ref(name.encode())
         with self._repo() as repo:
             if new is None:
+                ref_locks.remove_abandoned(self.path / "packed-refs")
                 return repo.refs.remove_if_equals(ref, ObjectID(old.encode()) if old else None)
             expected = ObjectID((old or ZERO).encode())
             done = repo.refs.set_if_equals(ref, expected, ObjectID(new.encode()))
@@ -171,5 +174,6 @@ class BareRepository:
         """Undo `hold`. Nothing is held by a repository that was removed."""
         if not self.path.exists():
             return
+        ref_locks.remove_abandoned(self.path / "packed-refs")
         with self._repo() as repo:
             repo.refs.remove_if_equals(Ref(f"{RESERVED}{kind}/{number}".encode()), None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gitserver.ref_transaction import STALE, apply, current
+from gitserver.ref_transaction import LOCKED, STALE, apply, current
 from hooks.pre_receive import ZERO, RefUpdate
+from hooks.ref_locks import ABANDONED_SECONDS
 
 OIDS = [f"{number:040x}" for number in range(1, 17)]
 
@@ -74,4 +77,18 @@ def test_of_an_atomic_transaction_with_one_stale_update_nothing_is_done(reposito
 def test_two_refs_of_one_transaction_cannot_be_each_others_folder(repository: Path) -> None:
     updates = [RefUpdate("refs/heads/x", ZERO, OIDS[0]), RefUpdate("refs/heads/x/y", ZERO, OIDS[1])]
     assert all("at once" in (reason or "") for reason in apply(repository, updates, atomic=True).values())
+    assert left_over(repository) == []
+
+
+@pytest.mark.parametrize("locked", ["refs/heads/b", "packed-refs"])
+def test_a_lock_whose_holder_was_killed_does_not_last(repository: Path, locked: str) -> None:
+    ref = "refs/heads/b"
+    (repository / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{OIDS[0]} {ref}\n")
+    lock = repository / f"{locked}.lock"
+    lock.touch()
+    deletion = RefUpdate(ref, OIDS[0], ZERO)
+    assert apply(repository, [deletion], atomic=False) == {ref: LOCKED}, "somebody may hold it"
+    long_ago = time.time() - 2 * ABANDONED_SECONDS
+    os.utime(lock, (long_ago, long_ago))
+    assert apply(repository, [deletion], atomic=False) == {ref: None}
     assert left_over(repository) == []
