@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from hooks.repository import DEPLOYING, BareRepository
-from store import apps, operations, releases
+from sqlalchemy import Connection
+
+from hooks.recovery import agree
+from hooks.repository import BareRepository
+from store import apps, operations
 from store.data_folder import DataFolder
 from store.database import Store
 from store.durable import synchronise
@@ -166,15 +169,23 @@ def _agree(data: DataFolder) -> list[str]:
             unfinished = {operation.id for operation in operations.unfinished(connection)}
             for app in apps.everywhere(connection):
                 repository = BareRepository.create(data.repositories / f"{app.id}.git")
-                known = releases.of_app(connection, app)
-                current = known[0].artifact if known else None
-                wanted: dict[str, str | None] = dict.fromkeys(DEPLOYING)
-                if current and current.commit and current.git_ref:
-                    wanted |= {name: repository.branches()[name] for name in DEPLOYING}
-                    wanted[current.git_ref] = current.commit
-                repository.move(repository.branches(), wanted)
-                repository.keep_held("releases", {release.number for release in known})
-                repository.keep_held("operations", unfinished)
+                agree(store, app, repository, unfinished)
+            _forget_what_came_later(data, connection)
             return [app.handle for app in apps.everywhere(connection)]
     finally:
         store.close()
+
+
+def _forget_what_came_later(data: DataFolder, connection: Connection) -> None:
+    """Remove repositories and logs that the records do not know: they were made while the archive was written.
+
+    The next app, and the next operation, get their numbers, and must not find what was somebody else's.
+    """
+    known = {f"{app.id}.git" for app in apps.everywhere(connection)}
+    for repository in data.repositories.iterdir():
+        if repository.name not in known:
+            shutil.rmtree(repository)
+    newest = operations.newest(connection)
+    for log in data.logs.glob("*.log"):
+        if int(log.stem) > newest:
+            log.unlink()

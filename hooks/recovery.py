@@ -6,6 +6,7 @@ Everything here may be done twice, since a start may be cut off as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import structlog
 
@@ -44,7 +45,7 @@ def recover(
     waiting = {operation.id for operation in left_over if operation.status == "queued"}
     for app in everywhere:
         try:
-            _agree(store, app, repository(app.id), waiting)
+            agree(store, app, repository(app.id), waiting)
         except Exception:  # a repository that cannot be read is doctor's affair, and must not keep the others waiting
             log.exception("a repository does not agree with the records", app=app.handle)
     for operation in left_over:
@@ -56,8 +57,11 @@ def recover(
             enqueue(operation, request)
 
 
-def _agree(store: Store, app: App, repository: BareRepository, waiting: set[int]) -> None:
-    """Let an app's branches say what runs, and its hidden refs hold what is needed and nothing else."""
+def agree(store: Store, app: App, repository: BareRepository, unfinished: AbstractSet[int]) -> None:
+    """Let an app's branches say what runs, and its hidden refs hold what is needed and nothing else.
+
+    `unfinished` are the operations whose commits are still needed.
+    """
     with store.read() as connection:
         known = releases.of_app(connection, app)
     now = repository.branches()
@@ -66,4 +70,4 @@ def _agree(store: Store, app: App, repository: BareRepository, waiting: set[int]
         log.warning("branches are put where the records say", app=app.handle, before=now, after=wanted)
         repository.move(now, wanted)
     repository.keep_held("releases", {release.number for release in known})
-    repository.keep_held("operations", waiting)
+    repository.keep_held("operations", unfinished)

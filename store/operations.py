@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from store import audit
 from store.apps import App
@@ -104,6 +104,11 @@ def of_app(connection: Connection, app: App, limit: int) -> list[Operation]:
     """Return an app's operations, newest first."""
     question = _all().where(operations.c.app_id == app.id).order_by(operations.c.id.desc()).limit(limit)
     return [_operation(row) for row in connection.execute(question)]
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the newest operation, 0 if there is none."""
+    return int(connection.execute(select(func.coalesce(func.max(operations.c.id), 0))).scalar_one())
 
 
 def unfinished(connection: Connection) -> list[Operation]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import docker
@@ -15,6 +19,7 @@ from demo.server import PROGRAM, Server
 from store.data_folder import DataFolder
 from store.database import Store
 from tests.stories.web_app import answer, answers, create, files, read, show
+from tests.world.agreement import Examiner
 from tests.world.background import eventually
 from tests.world.working_copy import Repo
 
@@ -79,6 +84,58 @@ def test_every_app_comes_back(
     assert answer(before["url"])["version"] == "stored"
     assert run(server, "doctor", "--data", server.data).returncode == 0
     assert lost.exists()
+
+
+def test_backups_taken_while_others_push_are_each_of_one_moment(
+    slipway: Server, alice: Person, new_app: Callable[[Person], Repo], private_base: str, engine: str, tmp_path: Path
+) -> None:
+    copies = [new_app(alice) for _ in range(3)]
+    over = threading.Event()
+
+    def keep_pushing(copy: Repo) -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            copy.commit(files(private_base, f"{copy.app} {number}"))
+            assert copy.push("master" if number % 3 == 0 else "HEAD:refs/heads/stored").returncode == 0
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        pushing = [pool.submit(keep_pushing, copy) for copy in copies]
+        try:
+            for number in range(3):
+                taken = run(slipway, "backup", tmp_path / f"{number}.tar.gz", "--data", slipway.data)
+                assert taken.returncode == 0, taken.stderr
+        finally:
+            over.set()
+        for each in pushing:
+            each.result()
+    for number in range(3):
+        folder = tmp_path / f"restored-{number}"
+        restored = run(slipway, "restore", tmp_path / f"{number}.tar.gz", "--data", folder)
+        assert restored.returncode == 0, restored.stderr
+        with closing(Examiner(folder, engine)) as examiner:
+            for copy in copies:
+                assert examiner.repository_disagreements(copy.app, but_unfinished=True) == []
+
+
+def test_what_was_made_while_the_archive_was_written_is_not_handed_to_the_next_owner_of_its_number(
+    slipway: Server, alice: Person, tmp_path: Path
+) -> None:
+    create(alice, "made-early")
+    assert run(slipway, "backup", tmp_path / "a.tar.gz", "--data", slipway.data).returncode == 0
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        tar.extractall(tmp_path / "archive", filter="data")
+    later = tmp_path / "archive" / "repositories" / "9999.git"
+    later.mkdir()
+    (later / "HEAD").write_text("ref: refs/heads/secret\n")
+    (tmp_path / "archive" / "logs" / "9999.log").write_text("of somebody else\n")
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as tar:
+        for path in (tmp_path / "archive").iterdir():
+            tar.add(path, path.name)
+    restored = run(slipway, "restore", tmp_path / "b.tar.gz", "--data", tmp_path / "new")
+    assert restored.returncode == 0, restored.stderr
+    assert (tmp_path / "new" / "repositories").is_dir()
+    assert list((tmp_path / "new").rglob("9999*")) == []
 
 
 def test_what_is_no_backup_or_no_new_folder_is_refused(slipway: Server, alice: Person, tmp_path: Path) -> None:

@@ -106,6 +106,12 @@ class Examiner:
             *self._logs(recorded),
         ]
 
+    def repository_disagreements(self, handle: str, *, but_unfinished: bool) -> list[str]:
+        """Return the same of an app's repository alone; `but_unfinished` lets it hold commits of operations."""
+        recorded = self.recorded(handle)
+        held = "hold commits of operations" if but_unfinished else "\0"
+        return [each for each in (*self._refs(recorded), *self._litter(recorded)) if held not in each]
+
     def repository(self, app: App) -> Path:
         return self._folder.repositories / f"{app.id}.git"
 
