@@ -23,8 +23,6 @@ PROCFILE = "/.aptible/Procfile"
 APTIBLE_YML = "/.aptible/.aptible.yml"
 LONGEST_FILE = 1 << 20
 """Bytes of one of these files. An image can hold files of any size, and these are read into memory."""
-LABEL = "slipway.purpose"
-"""On the container that an image's files are read from. It never runs; after a crash it is recognised by this label."""
 
 
 class ImageFileError(SlipwayError):
@@ -40,10 +38,14 @@ def pull(
     cancelled: threading.Event,
     time_limit: float,
     options: Options = DEFAULTS,
+    container_name: str | None = None,
+    container_labels: Mapping[str, str] | None = None,
 ) -> Image:
     """Pull an image by its name, and read its Procfile and .aptible.yml.
 
-    Arguments are as for builder.build.build. Raises SlipwayError: a class for each reason, CancelledError among them.
+    Arguments are as for builder.build.build. The files are read out of a container that is never started; it is called
+    and labelled so that whoever calls can find it, should this process be killed before it has removed it.
+    Raises SlipwayError: a class for each reason, CancelledError among them.
     """
     wanted = reference.parse(reference_text)
     registry_credentials = credentials.from_config(config, options.credential_helper)
@@ -57,7 +59,7 @@ def pull(
                 permission = bases.ask_all([wanted], registry_credentials, say, cancelled)[wanted]
                 base = bases.pull(client, wanted, permission, None, say)
                 digest = permission.digest
-            procfile, aptible_yml = _files(client, base.id, engine)
+            procfile, aptible_yml = _files(client, base.id, engine, container_name, container_labels)
     except TimeLimitError:
         raise TimeLimitError(
             f"Pulling {wanted} was stopped, since it took longer than {time_limit / SECONDS_A_MINUTE:g} minutes."
@@ -71,10 +73,12 @@ def pull(
     )
 
 
-def _files(client: IsolatedClient, image_id: str, engine: str | None) -> tuple[str | None, str | None]:
+def _files(
+    client: IsolatedClient, image_id: str, engine: str | None, name: str | None, labels: Mapping[str, str] | None
+) -> tuple[str | None, str | None]:
     # A container that is made and never started: the engine reads files only out of containers. An image without a
     # command needs some word here, which is never run.
-    container = client.create_container(image_id, command=["-"], labels={LABEL: "read-files"})["Id"]
+    container = client.create_container(image_id, command=["-"], name=name, labels=dict(labels or {}))["Id"]
     try:
         return _file(client, container, PROCFILE), _file(client, container, APTIBLE_YML)
     finally:

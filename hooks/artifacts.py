@@ -15,6 +15,7 @@ from hooks.log import OperationLog
 from hooks.plan import Plan
 from hooks.repository import DEPLOYING, StaleRefError
 from hooks.steps import Steps
+from releaser.container import one_off_labels, one_off_name
 from store import releases
 from store.apps import App
 from store.data_folder import DataFolder
@@ -99,6 +100,7 @@ class Artifacts:
         )
 
     def _pull(self, plan: Plan, name: str, log: OperationLog, cancelled: threading.Event, step: Steps) -> Artifact:
+        instance = self._store.instance()
         with step("pull"), log.step(f"Pulling {name}"):
             image = pull(
                 name,
@@ -108,6 +110,8 @@ class Artifacts:
                 cancelled=cancelled,
                 time_limit=BUILD_SECONDS,
                 options=self._builds,
+                container_name=one_off_name(instance, plan.app.handle),
+                container_labels=one_off_labels(instance, plan.app.id, "read-files"),
             )
         return Artifact(
             image=image.id,

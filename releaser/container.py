@@ -132,12 +132,17 @@ def body(
     return asked
 
 
-def one_off_name(release: Release) -> str:
-    """Return a new name for a container that is thrown away after one command.
+def one_off_name(instance: str, app: str) -> str:
+    """Return a new name for an app's container that is thrown away after one use.
 
     The chance in it keeps an image's labels from making `listed` take it for a service's container.
     """
-    return f"{_one_off_prefix(release.instance)}{release.app}-{secrets.token_hex(6)}"
+    return f"{_one_off_prefix(instance)}{app}-{secrets.token_hex(6)}"
+
+
+def one_off_labels(instance: str, app_id: int, purpose: str) -> dict[str, str]:
+    """Return the labels of such a container, by which a start finds one whose owner was killed."""
+    return {INSTANCE: instance, APP_ID: str(app_id), ONE_OFF: purpose}
 
 
 def _one_off_prefix(instance: str) -> str:
@@ -151,7 +156,7 @@ def one_off_body(release: Release, service: Service, network: str, address: str)
     which whoever asked for it reads as it comes.
     """
     asked = body(release, service, 0, network, address)
-    asked["Labels"] = {INSTANCE: release.instance, APP_ID: str(release.app_id), ONE_OFF: service.name}
+    asked["Labels"] = one_off_labels(release.instance, release.app_id, service.name)
     asked["HostConfig"]["LogConfig"] = {"Type": "none"}
     return asked
 

@@ -137,6 +137,9 @@ class Engine:
             if name not in self._networks(instance).values():
                 # The engine knows which of its subnets are free, but grants fixed addresses only on a subnet that was
                 # asked for: so let it choose one, and ask for that. The draft's name keeps it from ever being used.
+                for left, called in self._networks(instance).items():
+                    if called == f"{name}-draft":  # by somebody who was killed at this very place
+                        self._client.remove_network(left)
                 draft = self._client.create_network(f"{name}-draft", network.DRIVER, labels=labels)["Id"]
                 pool = {"Driver": "default", "Config": self._client.inspect_network(draft)["IPAM"]["Config"]}
                 self._client.remove_network(draft)
@@ -200,7 +203,7 @@ class Engine:
                 "Env": container.revealed(variables),
             }
 
-        name = container.one_off_name(release)
+        name = container.one_off_name(release.instance, release.app)
         return self._place(release, f"{release.app}'s {service.name}", name, body, avoid, begin)
 
     def _place(

@@ -40,12 +40,14 @@ def run_once(
     cancelled: threading.Event,
     seconds: float | None,
     avoid: Collection[str] = (),
+    left: Callable[[str], None] = lambda _identifier: None,
 ) -> State:
     """Run `command` (words for the image) in a new container and return how it ended; the container is gone then.
 
     What it writes is passed on as text. `name` says what it is for, and becomes `APTIBLE_PROCESS_TYPE`. Raises
     CancelledError when `cancelled` is set meanwhile and OutOfTimeError after `seconds` (None: no limit): the command
     is killed at once, as SIGKILL does. Raises EngineUnreachableError, EngineRefusedError and VariableError as well.
+    `left` is told of a container that the engine does not remove.
     """
     decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(2)]
     written: Iterable[tuple[bytes | None, bytes | None]] = ()
@@ -69,7 +71,11 @@ def run_once(
             raise OutOfTimeError(f"{name} was killed since it ran for more than {seconds:.0f} s; make it faster")
         return state
     finally:
-        engine.remove(identifier)
+        try:
+            engine.remove(identifier)
+        except SlipwayError:
+            left(identifier)
+            raise
 
 
 def _kill(url: str, identifier: str) -> None:

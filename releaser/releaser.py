@@ -32,6 +32,8 @@ class Releaser:
         self._engine = engine
         self._instance = instance
         self._proxy = proxy
+        self._left: set[str] = set()
+        """Containers for one command that the engine did not remove when they had ended."""
 
     @contextmanager
     def rollout(
@@ -74,6 +76,9 @@ class Releaser:
         To be called while no rollout of this app is under way; those of others do not matter.
         """
         with Engine(self._engine) as engine:
+            for identifier in list(self._left):
+                engine.remove(identifier)
+                self._left.discard(identifier)
             mend(engine, self._proxy, current)
 
     def announce(self, app_id: int, route: Route) -> None:
@@ -123,6 +128,7 @@ class Releaser:
                 cancelled=cancelled,
                 seconds=seconds,
                 avoid=self._proxy.addresses(),
+                left=self._left.add,
             )
         if state.out_of_memory:
             limit = NEW_SERVICE.container_memory_mb
@@ -149,6 +155,7 @@ class Releaser:
                 cancelled=gone,
                 seconds=None,
                 avoid=self._proxy.addresses(),
+                left=self._left.add,
             )
         return state.exit_status
 
