@@ -134,6 +134,9 @@ class Load:
         self._random = random.Random(seed)
         self.total = total
         self.pushes: list[Push] = []
+        self.serving = threading.Event()
+        """Whether there is a server to connect to. Whoever is connected when it is killed does not ask."""
+        self.serving.set()
         self._lock = threading.Lock()
         self._left = self._kinds()
 
@@ -153,6 +156,7 @@ class Load:
         while (taken := self._take()) is not None:
             copy, pushes, patience = taken
             with copy.lock:
+                self.serving.wait()
                 if pushes[0].kind == "bad pack":
                     _send_bad_pack(copy, pushes[0])
                 else:
@@ -258,14 +262,6 @@ def _base(engine: str) -> str:
     return PYTHON_SERVER
 
 
-def _kill_now_and_then(load: Load, server: Server, kills: int, over: threading.Event) -> None:
-    for number in range(kills):
-        while load.done < load.total * (number + 1) / (kills + 1):
-            if over.wait(0.05):
-                return
-        (kill_engine_room if number % 2 else kill)(server)
-
-
 def _settle(examiner: Examiner, names: list[str]) -> dict[str, list[str]]:
     """Wait for what is still under way; return what does not agree, by app."""
     deadline = time.monotonic() + SETTLE_SECONDS
@@ -337,14 +333,17 @@ def _serving(folder: Path, engine: str) -> Iterator[Server]:
 def _run(load: Load, server: Server, clients: int, kills: int) -> float:
     """Let all clients push, and kill the server now and then; return how many seconds it took."""
     started = time.monotonic()
-    over = threading.Event()
-    killer = threading.Thread(target=_kill_now_and_then, args=(load, server, kills, over))
-    killer.start()
     with ThreadPoolExecutor(clients) as pool:
-        for worker in [pool.submit(load.work) for _ in range(clients)]:
+        workers = [pool.submit(load.work) for _ in range(clients)]
+        # In this thread: the kernel ends a server with the thread that has started it (demo.process).
+        for number in range(kills):
+            while load.done < load.total * (number + 1) / (kills + 1) and not all(each.done() for each in workers):
+                time.sleep(0.02)
+            load.serving.clear()
+            (kill_engine_room if number % 2 else kill)(server)
+            load.serving.set()
+        for worker in workers:
             worker.result()
-    over.set()
-    killer.join()
     return time.monotonic() - started
 
 
