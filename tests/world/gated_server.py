@@ -34,6 +34,8 @@ class Gates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read: dict[str, int] = {}
+        """How much of what was written down has been read, by app."""
 
     # The server's side
 
@@ -76,15 +78,16 @@ class Gates:
         return self._held(app, boundary).exists()
 
     def passed(self, app: str) -> list[Boundary]:
-        """Return the boundaries that an app's operations have come by, in their order; they are forgotten then."""
+        """Return the boundaries that an app's operations have come by, in their order, since this was asked last."""
         path = self._folder / f"passed-{app}"
-        taken = path.with_name(f"taken-{app}")
-        try:
-            path.rename(taken)
-        except FileNotFoundError:
+        if not path.exists():
             return []
-        lines = taken.read_text().splitlines()
-        return [Boundary(*line.split()) for line in lines]
+        with path.open() as file:
+            file.seek(self._read.get(app, 0))
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]
+        self._read[app] = self._read.get(app, 0) + len(whole)
+        return [Boundary(*line.split()) for line in whole.splitlines()]
 
 
 def words(folder: Path) -> list[str]:
