@@ -7,15 +7,19 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from console.api.application import application
+from console.api.asked import Site
+from console.api.login import Attempts, TokenKey
 from console.grammar import Room, load
 from console.housekeeping import keep_house
 from console.interface import Interface
@@ -26,6 +30,7 @@ from console.reconciliation import keep_agreeing, keep_renewed
 from console.settings import Settings
 from console.watching import Watching
 from gitserver.counters import Counters
+from gitserver.host_key import load as load_host_key
 from gitserver.places import Places
 from hooks import steps
 from hooks.addresses import Addresses
@@ -128,9 +133,18 @@ def run(
         settings.metrics_token_file,
     )
     interface = Interface(room, watching, key_uses)
+    host_key = load_host_key(settings.data.host_key)
+    site = Site(
+        room,
+        TokenKey.load(settings.data.token_key),
+        Attempts(),
+        f"{host_key.get_name()} {host_key.get_base64()}",
+        settings.api_url,
+    )
+    for_strangers = application(site, watching.routes(trusted=False))
     asyncio.run(
         _serve(
-            [(interface.on_socket(), on_socket), (interface.on_tcp(), on_tcp)],
+            [(interface.on_socket(), on_socket, {}), (for_strangers, on_tcp, settings.transport.options)],
             ready,
             lambda: _drain(desk, settings.drain, stopping),
         )
@@ -155,19 +169,22 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    applications: list[tuple[Starlette, socket.socket]], ready: Callable[[], None], drain: Callable[[], None]
+    applications: list[tuple[Starlette, socket.socket, Mapping[str, Any]]],
+    ready: Callable[[], None],
+    drain: Callable[[], None],
 ) -> None:
     servers = []
-    for application, _ in applications:
+    for served, _, transport in applications:
         servers.append(
             _Server(
                 uvicorn.Config(
-                    application,
+                    served,
                     log_config=None,
                     access_log=False,
                     lifespan="off",
                     server_header=False,
                     timeout_graceful_shutdown=LINGER_SECONDS,
+                    **transport,
                 )
             )
         )
@@ -175,7 +192,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, told.set)
     serving = asyncio.gather(
-        *(server.serve(sockets=[listener]) for server, (_, listener) in zip(servers, applications, strict=True))
+        *(server.serve(sockets=[listener]) for server, (_, listener, _) in zip(servers, applications, strict=True))
     )
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)

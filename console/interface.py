@@ -71,10 +71,6 @@ class Interface:
             exception_handlers={SlipwayError: _refuse, Exception: _admit},
         )
 
-    def on_tcp(self) -> Starlette:
-        """Return the application for the HTTP address, open to strangers."""
-        return Starlette(routes=self._watching.routes(trusted=False))
-
     def _authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["name"]
         with self._room.store.read() as connection:

@@ -5,6 +5,7 @@ The `slipway` program makes its options from this table, and a test holds `docs/
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -19,6 +20,7 @@ import click
 from builder import credential_helper, reference
 from builder.choice import CHOICES, Choice
 from builder.options import Options
+from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
 from store.data_folder import DataFolder
@@ -123,6 +125,26 @@ def _helper(text: str) -> str:
     return text
 
 
+def _file(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _proxies(text: str) -> str:
+    try:
+        return ",".join(str(ipaddress.ip_network(each.strip())) for each in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text[:80]!r} are not addresses; write for example 127.0.0.1 or 10.0.0.0/8") from None
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise UsageError(
+            f"{text[:80]!r} is not an address without a path; write for example https://deploy.example.com"
+        )
+    return text.rstrip("/")
+
+
 def _images(text: str) -> frozenset[str]:
     try:
         return frozenset(str(reference.parse(name)) for name in text.replace(",", " ").split())
@@ -173,7 +195,36 @@ DATA = Setting(
 SETTINGS = (
     DATA,
     Setting("ssh", "HOST:PORT", "0.0.0.0:2222", _address, "Where Git and commands are served over SSH."),
-    Setting("api", "HOST:PORT", "127.0.0.1:8422", _address, "Where HTTP is served: `/healthz`, `/readyz`, `/metrics`."),
+    Setting(
+        "api",
+        "HOST:PORT",
+        "127.0.0.1:8422",
+        _address,
+        "Where HTTP is served, to public clients and to whoever watches.",
+    ),
+    Setting(
+        "api_certificate",
+        "FILE",
+        None,
+        _file,
+        "A certificate and its chain (PEM), with which HTTP is served over TLS.",
+    ),
+    Setting("api_certificate_key", "FILE", None, _file, "The certificate's private key (PEM)."),
+    Setting(
+        "api_proxy",
+        "ADDRESSES",
+        None,
+        _proxies,
+        "Proxies in front of HTTP that speak TLS, addresses or networks separated by commas; what they say of clients "
+        "(`X-Forwarded-For`, `X-Forwarded-Proto`) is believed.",
+    ),
+    Setting(
+        "api_url",
+        "URL",
+        None,
+        _url,
+        "The address by which public clients know HTTP, if a proxy does not pass the `Host` header on.",
+    ),
     Setting(
         "host",
         "NAME",
@@ -382,6 +433,10 @@ class Settings:
     data: DataFolder
     ssh: Address
     api: Address
+    api_certificate: Path | None
+    api_certificate_key: Path | None
+    api_proxy: str | None
+    api_url: str | None
     host: str | None
     domain: str | None
     http: Address
@@ -406,11 +461,21 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
-        """Return the settings that a command line with all of SETTINGS and LIMITS has."""
+        """Return the settings that a command line with all of SETTINGS and LIMITS has.
+
+        Raises UsageError for settings that do not go together.
+        """
         of_connections = {name: values[setting.name] for name, setting in CONNECTION_LIMITS.items()}
         of_pushes = {name: values[setting.name] for name, setting in PUSH_LIMITS.items()}
         limits = Limits(ConnectionLimits(**of_connections), PushLimits(**of_pushes))
-        return cls(**{setting.name: values[setting.name] for setting in SETTINGS}, limits=limits)
+        settings = cls(**{setting.name: values[setting.name] for setting in SETTINGS}, limits=limits)
+        settings.transport.check()
+        return settings
+
+    @property
+    def transport(self) -> Transport:
+        """How HTTP may be reached."""
+        return Transport(self.api.host, self.api_certificate, self.api_certificate_key, self.api_proxy)
 
     @property
     def listening(self) -> Listening:

@@ -6,6 +6,7 @@ Server administrators have every role everywhere, without a record.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 from sqlalchemy.dialects.sqlite import insert
@@ -59,6 +60,25 @@ def environments_of(connection: Connection, user: User) -> list[Environment]:
         Environment(row.id, row.handle, Role.ADMIN if user.admin else Role.named(row.role))
         for row in connection.execute(question.order_by(environments.c.handle))
     ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An environment that somebody knows of, whatever they may do there."""
+
+    id: int
+    handle: str
+    created_at: datetime
+
+
+def places_of(connection: Connection, user: User) -> list[Place]:
+    """Return the environments that a user has a role in, or on an app of, by name: for an administrator all."""
+    question = select(environments).order_by(environments.c.handle)
+    if not user.admin:
+        in_all = select(memberships.c.environment_id).where(memberships.c.user_id == user.id)
+        on_apps = select(apps.c.environment_id).join(app_roles).where(app_roles.c.user_id == user.id)
+        question = question.where(environments.c.id.in_(in_all) | environments.c.id.in_(on_apps))
+    return [Place(row.id, row.handle, row.created_at) for row in connection.execute(question)]
 
 
 def environment(connection: Connection, user: User, handle: str, need: Role) -> Environment:

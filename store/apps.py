@@ -41,6 +41,7 @@ class App:
     serving_operation_id: int | None
     created_at: datetime
     deleted_at: datetime | None = None
+    environment_id: int = 0
     """When it was deprovisioned: nothing but its operations is left of it then."""
 
 
@@ -116,7 +117,16 @@ def _all() -> Select[tuple[Any, ...]]:
 
 
 def _app(row: Row[Any]) -> App:
-    return App(row.id, row.handle, row.environment, row.port, row.serving_operation_id, row.created_at, row.deleted_at)
+    return App(
+        row.id,
+        row.handle,
+        row.environment,
+        row.port,
+        row.serving_operation_id,
+        row.created_at,
+        row.deleted_at,
+        row.environment_id,
+    )
 
 
 def _apps(connection: Connection, question: Select[tuple[Any, ...]]) -> list[App]:

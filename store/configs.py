@@ -41,8 +41,8 @@ def add(connection: Connection, seal: Seal, app: App, values: Config) -> ConfigV
     return ConfigVersion(version_id, number, values)
 
 
-def current(connection: Connection, seal: Seal, app: App) -> ConfigVersion:
-    """Return the version of the current release; before the first release, the newest version."""
+def current_id(connection: Connection, app: App) -> int | None:
+    """Return the id of the version of the current release; before the first release, of the newest version, if any."""
     of_release = (
         select(releases.c.config_version_id)
         .where(releases.c.app_id == app.id)
@@ -55,8 +55,20 @@ def current(connection: Connection, seal: Seal, app: App) -> ConfigVersion:
         .order_by(config_versions.c.number.desc())
         .limit(1)
     )
-    version_id = connection.execute(of_release).scalar() or connection.execute(newest).scalar()
+    return connection.execute(of_release).scalar() or connection.execute(newest).scalar()
+
+
+def current(connection: Connection, seal: Seal, app: App) -> ConfigVersion:
+    """Return the version of the current release; before the first release, the newest version."""
+    version_id = current_id(connection, app)
     return ConfigVersion(None, 0, {}) if version_id is None else by_id(connection, seal, app, version_id)
+
+
+def app_of(connection: Connection, version_id: int) -> int | None:
+    """Return the id of the app whose config a version is one of, None for no version."""
+    question = select(config_versions.c.app_id).where(config_versions.c.id == version_id)
+    app_id: int | None = connection.execute(question).scalar()
+    return app_id
 
 
 def by_id(connection: Connection, seal: Seal, app: App, version_id: int) -> ConfigVersion:

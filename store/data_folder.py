@@ -36,6 +36,11 @@ class DataFolder:
         return self.root / "ssh_host_ed25519_key"
 
     @property
+    def token_key(self) -> Path:
+        """The key that access tokens are signed with, mode 0600. Without it, everybody logs in again."""
+        return self.root / "token.key"
+
+    @property
     def repositories(self) -> Path:
         """One bare repository per app, named after the app's record id."""
         return self.root / "repositories"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -109,6 +109,23 @@ def of_app(connection: Connection, app: App, limit: int) -> list[Operation]:
 def newest(connection: Connection) -> int:
     """Return the number of the newest operation, 0 if there is none."""
     return int(connection.execute(select(func.coalesce(func.max(operations.c.id), 0))).scalar_one())
+
+
+def page_of_app(connection: Connection, app: App, limit: int, offset: int) -> tuple[list[Operation], int]:
+    """Return a part of an app's operations, newest first, and how many there are in all."""
+    mine = operations.c.app_id == app.id
+    question = _all().where(mine).order_by(operations.c.id.desc()).limit(limit).offset(offset)
+    total = connection.execute(select(func.count()).select_from(operations).where(mine)).scalar_one()
+    return [_operation(row) for row in connection.execute(question)], total
+
+
+def newest_of_app(connection: Connection, app: App, kinds: Sequence[Type] = ()) -> Operation | None:
+    """Return an app's newest operation, of one of the `kinds` if any is named."""
+    question = _all().where(operations.c.app_id == app.id)
+    if kinds:
+        question = question.where(operations.c.type.in_(kinds))
+    row = connection.execute(question.order_by(operations.c.id.desc()).limit(1)).first()
+    return None if row is None else _operation(row)
 
 
 def unfinished(connection: Connection) -> list[Operation]:

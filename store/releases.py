@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from store.apps import App
 from store.configs import ConfigVersion
@@ -91,29 +91,18 @@ def current(connection: Connection, app: App) -> Release | None:
 def of_app(connection: Connection, app: App, limit: int | None = None) -> list[Release]:
     """Return an app's releases, newest first."""
     question = _all().where(releases.c.app_id == app.id).order_by(releases.c.number.desc()).limit(limit)
-    return [
-        Release(
-            id=row.id,
-            number=row.number,
-            operation_id=row.operation_id,
-            config_version_id=row.config_version_id,
-            config_version=row.config_number,
-            artifact=Artifact(
-                image=row.image,
-                commit=row.commit,
-                git_ref=row.git_ref,
-                image_name=row.image_name,
-                image_digest=row.image_digest,
-                procfile=row.procfile,
-                aptible_yml=row.aptible_yml,
-                bases=json.loads(row.bases),
-            ),
-            user=row.user or LOCAL_USER,
-            created_at=row.created_at,
-            seconds=(row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0,
-        )
-        for row in connection.execute(question)
-    ]
+    return [_release(row) for row in connection.execute(question)]
+
+
+def app_of(connection: Connection, release_id: int) -> int | None:
+    """Return the id of the app that a release is one of, None for no release."""
+    app_id: int | None = connection.execute(select(releases.c.app_id).where(releases.c.id == release_id)).scalar()
+    return app_id
+
+
+def by_id(connection: Connection, release_id: int) -> Release:
+    """Return a release that is known to exist."""
+    return _release(connection.execute(_all().where(releases.c.id == release_id)).one())
 
 
 def by_number(connection: Connection, app: App, number: int) -> Release:
@@ -136,4 +125,27 @@ def _all() -> Select[Any]:
         .join(config_versions, releases.c.config_version_id == config_versions.c.id)
         .join(operations, releases.c.operation_id == operations.c.id)
         .outerjoin(users, operations.c.user_id == users.c.id)
+    )
+
+
+def _release(row: Row[Any]) -> Release:
+    return Release(
+        id=row.id,
+        number=row.number,
+        operation_id=row.operation_id,
+        config_version_id=row.config_version_id,
+        config_version=row.config_number,
+        artifact=Artifact(
+            image=row.image,
+            commit=row.commit,
+            git_ref=row.git_ref,
+            image_name=row.image_name,
+            image_digest=row.image_digest,
+            procfile=row.procfile,
+            aptible_yml=row.aptible_yml,
+            bases=json.loads(row.bases),
+        ),
+        user=row.user or LOCAL_USER,
+        created_at=row.created_at,
+        seconds=(row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0,
     )

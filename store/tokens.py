@@ -37,7 +37,7 @@ class Token:
 
 def add(connection: Connection, user: User, scope: Scope, lifetime: timedelta) -> Token:
     """Record a token for a user, and forget those that have expired."""
-    moment = now()
+    moment = now().replace(microsecond=0)  # as the signed token has it
     connection.execute(tokens.delete().where(tokens.c.expires_at < moment))
     token = Token(secrets.token_hex(8), user.id, scope, moment, moment + lifetime)
     connection.execute(

@@ -1,0 +1,276 @@
+"""Apps, their config, and the settings that they were deployed with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import Response
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from builder.credentials import PASSWORD, USERNAME
+from console.api import operations
+from console.api.asked import Asked, Asking
+from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.operations import Operation
+from console.api.services import Service, of_release
+from store import apps, configs, releases
+from store import operations as operation_records
+from store.access import NoSuchEnvironmentError, places_of
+from store.config import Config
+from store.releases import Release
+
+IMAGE = "APTIBLE_DOCKER_IMAGE"
+"""The setting that names the image of an app that is deployed without Git."""
+
+CREDENTIALS = (USERNAME, PASSWORD)
+"""Config variables that public clients know as sensitive settings, apart from the config."""
+
+routes = router("apps")
+
+
+class Image(Resource):
+    """What an app's current release runs."""
+
+    id: int
+    kind: Literal["image"] = Field(default="image", serialization_alias="_type")
+    git_repo: str | None
+    git_ref: str | None
+    docker_repo: str | None
+    docker_ref: str | None
+    dualstack_hint: int | None = None
+    platform: str | None = None
+    release: str | None
+    scan: str | None = None
+    exposed_ports: list[int] = Field(default_factory=list)
+    created_at: Moment
+    updated_at: Moment
+
+
+class EmbeddedInApp(BaseModel):
+    """What comes with an app."""
+
+    services: list[Service] = Field(default_factory=list)
+    last_operation: Operation | None = None
+    last_deploy_operation: Operation | None = None
+    current_image: Image | None = None
+
+
+class App(Resource):
+    """An app."""
+
+    id: int
+    kind: Literal["app"] = Field(default="app", serialization_alias="_type")
+    handle: str
+    git_repo: str
+    status: Literal["pending", "provisioned"]
+    deployment_method: Literal["git_deploy", "docker_image"]
+    hooks: list[str] = Field(default_factory=list)
+    created_at: Moment
+    updated_at: Moment
+    embedded: EmbeddedInApp = Field(serialization_alias="_embedded")
+
+
+class NewApp(BaseModel):
+    """An app to be made."""
+
+    handle: str = Field(max_length=100)
+
+
+class AppUpdate(BaseModel):
+    """What may be changed of an app by itself: its name."""
+
+    handle: str = Field(max_length=100)
+
+
+class Configuration(Resource):
+    """A version of an app's config; `env` is null where the client asks to leave it out."""
+
+    id: int
+    kind: Literal["configuration"] = Field(default="configuration", serialization_alias="_type")
+    env: dict[str, str] | None
+
+
+class Setting(Resource):
+    """What a release was deployed from, and the credentials for that."""
+
+    id: int
+    kind: Literal["setting"] = Field(default="setting", serialization_alias="_type")
+    settings: dict[str, str]
+    sensitive_settings: dict[str, str] | None
+
+
+def _app(asked: Asked, connection: Connection, app: apps.App, *, embed: bool = True) -> App:
+    release = releases.current(connection, app)
+    href = asked.href("apps", app.id)
+    embedded = EmbeddedInApp()
+    updated_at = release.created_at if release else app.created_at
+    if embed:
+        embedded = EmbeddedInApp(
+            services=of_release(asked, connection, app, release),
+            last_operation=_newest(asked, connection, app),
+            last_deploy_operation=_newest(asked, connection, app, ("deploy", "rebuild")),
+            current_image=_image(asked, app, release) if release else None,
+        )
+    version = configs.current_id(connection, app)
+    return App(
+        id=app.id,
+        handle=app.handle,
+        git_repo=asked.room.addresses.git_repo(app),
+        status="provisioned" if release else "pending",
+        deployment_method="docker_image" if release and release.artifact.image_name else "git_deploy",
+        created_at=app.created_at,
+        updated_at=updated_at,
+        embedded=embedded,
+        links=links(
+            self=href,
+            account=asked.href("accounts", app.environment_id),
+            operations=f"{href}/operations",
+            services=f"{href}/services",
+            configurations=f"{href}/configurations",
+            current_configuration=None if version is None else asked.href("configurations", version),
+            current_setting=None if release is None else asked.href("settings", release.id),
+        ),
+    )
+
+
+def _newest(
+    asked: Asked, connection: Connection, app: apps.App, kinds: tuple[operation_records.Type, ...] = ()
+) -> Operation | None:
+    found = operation_records.newest_of_app(connection, app, kinds)
+    return operations.resource(asked, found, app.environment_id) if found else None
+
+
+def _image(asked: Asked, app: apps.App, release: Release) -> Image:
+    artifact = release.artifact
+    repository, _, digest = (artifact.image_digest or "").partition("@")
+    return Image(
+        id=release.id,
+        git_repo=asked.room.addresses.git_repo(app) if artifact.commit else None,
+        git_ref=artifact.commit,
+        docker_repo=repository or artifact.image_name,
+        docker_ref=digest or artifact.image,
+        release=str(release.number),
+        created_at=release.created_at,
+        updated_at=release.created_at,
+        links=links(app=asked.href("apps", app.id)),
+    )
+
+
+@routes.get("/apps", **answers(Collection[App]))
+def list_apps(asked: Asking, page: Paged) -> Response:
+    """List the apps that you have a role on."""
+    with asked.reading() as (connection, user):
+        found = apps.of_user(connection, user)
+        shown = [_app(asked, connection, app, embed=not page.no_embed) for app in page.of(found)]
+    return reply(collection(asked.href("apps"), "apps", shown, page, len(found)))
+
+
+@routes.get("/accounts/{account_id}/apps", **answers(Collection[App]))
+def list_apps_of_account(asked: Asking, account_id: int, page: Paged) -> Response:
+    """List those of them in one environment."""
+    with asked.reading() as (connection, user):
+        if account_id not in [place.id for place in places_of(connection, user)]:
+            raise NoSuchEnvironmentError(str(account_id))
+        found = [app for app in apps.of_user(connection, user) if app.environment_id == account_id]
+        shown = [_app(asked, connection, app, embed=not page.no_embed) for app in page.of(found)]
+    account = asked.href("accounts", account_id)
+    return reply(collection(f"{account}/apps", "apps", shown, page, len(found), account=account))
+
+
+@routes.post("/accounts/{account_id}/apps", **answers(App, 201))
+def create_app(asked: Asking, account_id: int, wanted: NewApp) -> Response:
+    """Create an app in an environment."""
+    with asked.reading() as (connection, user):
+        environments = [place.handle for place in places_of(connection, user) if place.id == account_id]
+    if not environments:
+        raise NoSuchEnvironmentError(str(account_id))
+    asked.run("apps:create", "--environment", environments[0], "--", wanted.handle)
+    with asked.reading() as (connection, _):
+        app = apps.by_handle(connection, wanted.handle)
+        return reply(_app(asked, connection, app), 201)
+
+
+@routes.get("/find/app", **answers(App))
+def find_app(asked: Asking, handle: str, environment: str | None = None) -> Response:
+    """Show the app of this name. Names are unique on a server, so there are never several."""
+    with asked.reading() as (connection, user):
+        return reply(_app(asked, connection, apps.reachable(connection, user, handle, environment)))
+
+
+@routes.get("/apps/{app_id}", **answers(App))
+def show_app(asked: Asking, app_id: int) -> Response:
+    """Show an app."""
+    with asked.reading() as (connection, _):
+        return reply(_app(asked, connection, asked.app(connection, app_id, "apps:show")))
+
+
+@routes.put("/apps/{app_id}", **answers(App))
+def rename_app(asked: Asking, app_id: int, wanted: AppUpdate) -> Response:
+    """Give an app another name."""
+    with asked.reading() as (connection, _):
+        app = asked.app(connection, app_id, "apps:rename")
+    if wanted.handle != app.handle:
+        asked.run("apps:rename", "--environment", app.environment, "--", app.handle, wanted.handle)
+    with asked.reading() as (connection, _):
+        return reply(_app(asked, connection, asked.app(connection, app_id, "apps:show")))
+
+
+def _values(asked: Asked, connection: Connection, app: apps.App, version_id: int) -> Config:
+    """Return a version of an app's config, for those who may see its values. Raises RoleTooLowError."""
+    asked.app(connection, app.id, "config")
+    with asked.accounted(asked.user(connection), "config", app=app.handle):
+        return configs.by_id(connection, asked.room.store.seal, app, version_id).values
+
+
+def _configuration(asked: Asked, connection: Connection, app: apps.App, version_id: int) -> Configuration:
+    env = None
+    if asked.sensitive:
+        values = _values(asked, connection, app, version_id)
+        env = {name: values[name].reveal() for name in sorted(values) if name not in CREDENTIALS}
+    return Configuration(
+        id=version_id,
+        env=env,
+        links=links(self=asked.href("configurations", version_id), resource=asked.href("apps", app.id)),
+    )
+
+
+@routes.get("/apps/{app_id}/configurations", **answers(Collection[Configuration]))
+def list_configurations(asked: Asking, app_id: int, page: Paged) -> Response:
+    """List the current version of an app's config, if it has one."""
+    with asked.reading() as (connection, _):
+        app = asked.app(connection, app_id, "apps:show")
+        version = configs.current_id(connection, app)
+        found = [] if version is None else [_configuration(asked, connection, app, version)]
+    href = asked.href("apps", app_id, "configurations")
+    return reply(collection(href, "configurations", page.of(found), page, len(found)))
+
+
+@routes.get("/configurations/{version_id}", **answers(Configuration))
+def show_configuration(asked: Asking, version_id: int) -> Response:
+    """Show a version of an app's config, its values unless `Prefer: no_sensitive_extras=true`."""
+    with asked.reading() as (connection, _):
+        app_id = configs.app_of(connection, version_id)
+        app = asked.app(connection, app_id or 0, "apps:show")
+        return reply(_configuration(asked, connection, app, version_id))
+
+
+@routes.get("/settings/{release_id}", **answers(Setting))
+def show_setting(asked: Asking, release_id: int) -> Response:
+    """Show what a release was deployed from; credentials unless `Prefer: no_sensitive_extras=true`."""
+    with asked.reading() as (connection, _):
+        app_id = releases.app_of(connection, release_id)
+        app = asked.app(connection, app_id or 0, "apps:show")
+        release = releases.by_id(connection, release_id)
+        sensitive = None
+        if asked.sensitive:
+            values = _values(asked, connection, app, release.config_version_id)
+            sensitive = {name: values[name].reveal() for name in CREDENTIALS if name in values}
+        image = release.artifact.image_name
+    setting = Setting(
+        id=release_id,
+        settings={} if image is None else {IMAGE: image},
+        sensitive_settings=sensitive,
+        links=links(self=asked.href("settings", release_id), resource=asked.href("apps", app.id)),
+    )
+    return reply(setting)

@@ -1,0 +1,69 @@
+"""How the HTTP address may be reached: with TLS, from this machine alone, or through a proxy that is declared.
+
+Passwords and tokens travel here, so plain HTTP is never spoken to strangers directly.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What the settings say about it."""
+
+    host: str
+    """The address that is listened on."""
+    certificate: Path | None
+    """A certificate with its chain, PEM."""
+    key: Path | None
+    """Its private key, PEM."""
+    proxy: str | None
+    """Addresses of proxies, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+
+    def check(self) -> None:
+        """Raise UsageError if passwords would travel in the open, or the certificate cannot be used."""
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("SLIPWAY_API_CERTIFICATE and SLIPWAY_API_CERTIFICATE_KEY belong together; set both")
+        if self.certificate is not None and self.key is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, _no_password)
+            except OSError as error:  # ssl.SSLError is one
+                reason = error.strerror or "one of them is not in the PEM format, or the key is another's or encrypted"
+                raise UsageError(
+                    f"the certificate {self.certificate} with the key {self.key} cannot be used: {reason}"
+                ) from None
+        elif self.proxy is None and not _only_this_machine(self.host):
+            raise UsageError(
+                f"passwords and tokens would travel unencrypted to {self.host}: set SLIPWAY_API_CERTIFICATE and "
+                "SLIPWAY_API_CERTIFICATE_KEY, or SLIPWAY_API_PROXY if a proxy speaks TLS in front of it, "
+                "or let SLIPWAY_API be on 127.0.0.1"
+            )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What uvicorn.Config takes of it."""
+        return {
+            "ssl_certfile": self.certificate,
+            "ssl_keyfile": self.key,
+            # Without a declared proxy those headers are what any client likes to say.
+            "proxy_headers": self.proxy is not None,
+            "forwarded_allow_ips": self.proxy or "",
+        }
+
+
+def _no_password() -> str:
+    return ""  # a server has nobody to ask
+
+
+def _only_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
