@@ -34,17 +34,19 @@ class Transport:
         if self.certificate is not None and self.key is not None:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, _no_password)
-            except OSError as error:  # ssl.SSLError is one
-                reason = error.strerror or "one of them is not in the PEM format, or the key is another's or encrypted"
-                raise UsageError(
-                    f"the certificate {self.certificate} with the key {self.key} cannot be used: {reason}"
-                ) from None
+            except ssl.SSLError:
+                raise self._unusable("one is not in the PEM format, or the key is another's or encrypted") from None
+            except OSError as error:
+                raise self._unusable(str(error.strerror)) from None
         elif self.proxy is None and not _only_this_machine(self.host):
             raise UsageError(
                 f"passwords and tokens would travel unencrypted to {self.host}: set SLIPWAY_API_CERTIFICATE and "
                 "SLIPWAY_API_CERTIFICATE_KEY, or SLIPWAY_API_PROXY if a proxy speaks TLS in front of it, "
                 "or let SLIPWAY_API be on 127.0.0.1"
             )
+
+    def _unusable(self, reason: str) -> UsageError:
+        return UsageError(f"the certificate {self.certificate} with the key {self.key} cannot be used: {reason}")
 
     @property
     def options(self) -> dict[str, Any]:
