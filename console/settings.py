@@ -136,7 +136,7 @@ def _proxies(text: str) -> str:
         raise UsageError(f"{text[:80]!r} are not addresses; write for example 127.0.0.1 or 10.0.0.0/8") from None
 
 
-def _url(text: str) -> str:
+def _root(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         raise UsageError(
@@ -222,7 +222,7 @@ SETTINGS = (
         "api_url",
         "URL",
         None,
-        _url,
+        _root,
         "The address by which public clients know HTTP, if a proxy does not pass the `Host` header on.",
     ),
     Setting(
