@@ -64,7 +64,9 @@ class ServingAlreadyError(SlipwayError):
 def listen(address: Address, variable: str) -> socket.socket:
     """Return a listening socket; raises ListenError naming the address and the setting that changes it."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio turns Nagle's algorithm off only for sockets that say that they are TCP's; without, each answer would wait
+    # for the client's delayed acknowledgement, some 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))

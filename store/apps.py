@@ -14,6 +14,7 @@ from store.errors import RefusedError, SlipwayError, UsageError
 from store.handles import check_handle
 from store.roles import Role, RoleTooLowError
 from store.tables import app_roles, apps, endpoints, environments, memberships, metadata, now, operations
+from store.tables import audit as audit_table
 from store.users import User
 
 _LIVE = apps.c.deleted_at.is_(None)
@@ -100,12 +101,12 @@ def rename(connection: Connection, app: App, handle: str) -> App:
 
 
 def delete(connection: Connection, app: App) -> None:
-    """Forget an app and all that belongs to it but its operations; its handle and its port are free again.
+    """Forget an app and all that belongs to it but operations and audit log; its handle and its port are free again.
 
     Who has a role on it keeps it, since roles tell who may read its operations. One that is deleted already stays so.
     """
     for table in reversed(metadata.sorted_tables):
-        if table not in (operations, app_roles) and "app_id" in table.c:
+        if table not in (operations, app_roles, audit_table) and "app_id" in table.c:
             connection.execute(table.delete().where(table.c.app_id == app.id))
     connection.execute(
         apps.update().where(apps.c.id == app.id, _LIVE).values(deleted_at=now(), port=None, serving_operation_id=None)

@@ -83,7 +83,7 @@ def test_an_app_from_its_first_deploy_to_its_end(
     renamed = api.read("PUT", app["_links"]["self"]["href"], {"handle": f"{handle}-new"})
     assert renamed["handle"] == f"{handle}-new"
     ended, said = api.watch(api.create(renamed, "operations", {"type": "deprovision"}))
-    assert (ended["status"], said.returncode) == ("succeeded", 0)
+    assert (ended["status"], said.returncode) == ("succeeded", 0), said.stdout
     for href in (renamed["_links"]["self"]["href"], f"/find/app?handle={handle}-new"):
         assert api.ask("GET", href).status_code == 404
     assert "is gone" in log_of(api, ended)

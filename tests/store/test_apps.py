@@ -9,7 +9,8 @@ import alembic.config
 import pytest
 from sqlalchemy import text
 
-from store import access, apps, configs, operations, users
+from store import access, apps, audit, configs, operations, users
+from store.audit import Deed
 from store.data_folder import DataFolder
 from store.database import Store, connect, migrate
 from store.errors import UsageError
@@ -40,7 +41,8 @@ def make(store: Store, owner: User, handle: str) -> apps.App:
 def test_a_deleted_app_gives_name_and_port_back_and_leaves_its_operations_to_its_own_people(
     store: Store, bob: User
 ) -> None:
-    first = make(store, bob, "shop")
+    with audit.accounted(store.write, Deed("bob", audit.LOCAL, "apps:create")):
+        first = make(store, bob, "shop")
     with store.write() as connection:
         stranger, colleague = users.add(connection, "stranger"), users.add(connection, "colleague")
         access.grant_app(connection, colleague, first.id, Role.READ)
@@ -57,6 +59,7 @@ def test_a_deleted_app_gives_name_and_port_back_and_leaves_its_operations_to_its
         assert [app.id for app in apps.deprovisioned(connection)] == [first.id]
         assert operations.by_id(connection, operation.id).status == "succeeded"
         assert of_app(connection, first) == []
+        assert [entry.app for entry in audit.entries(connection, limit=5)] == ["shop"]
         assert configs.current(connection, store.seal, first).values == {}
         assert apps.reachable_by_id(connection, bob, first.id) is None
         assert apps.reachable_by_id(connection, bob, first.id, deprovisioned=True) is not None
