@@ -18,9 +18,11 @@ from demo.registry import Registry
 from demo.server import Server
 from tests.releaser.authority import Authority
 from tests.releaser.conftest import until
-from tests.stories.web_app import create, files, read
+from tests.stories.web_app import answer, create, files, read, show
 from tests.world.pebble import BLOCKED, Pebble, pebble
 from tests.world.working_copy import Repo
+
+NewApp = Callable[[Person], Repo]
 
 CA = Authority()
 DOMAIN = "apps.example.test"
@@ -188,3 +190,30 @@ def test_a_managed_certificate_is_there_at_once_or_not_at_all(world: TlsServer, 
     assert not any(BLOCKED in row["url"] for row in read(erin, "endpoints", "--app", pottery)), "nothing is half done"
     given = erin.ssh("endpoints:renew", "--app", pottery, "www.pottery.example")
     assert "is not managed here" in given.stderr
+
+
+def test_where_apps_have_ports_a_page_is_there_and_host_names_are_not(alice: Person, new_app: NewApp) -> None:
+    app = new_app(alice).app
+    with pytest.raises(urllib.error.HTTPError, match="503") as page:
+        urlopen(show(alice, app)["url"], timeout=20)
+    assert "This app has no running release" in page.value.read().decode()
+    refused = alice.ssh("endpoints:create", "--app", app, "www.shop.example")
+    assert refused.returncode == 2
+    assert "SLIPWAY_DOMAIN" in refused.stderr
+
+
+def test_without_a_proxy_a_container_has_the_port(
+    new_server: Callable[..., Server], person: Callable[[str], Person], registry: Registry, private_base: str
+) -> None:
+    server, frank = new_server(SLIPWAY_ROUTER="none"), person("frank")
+    server.add_user(frank)
+    create(frank, "bare", registry.username, registry.password.reveal())
+    bare = Repo(frank, "bare")
+    for version in ("one", "two"):
+        bare.commit(files(private_base, version))
+        assert bare.push().returncode == 0
+        assert answer(show(frank, "bare")["url"])["version"] == version
+    assert not list((server.data / "proxy").glob("*")), "nobody asked for HAProxy"
+    refused = frank.ssh("endpoints:create", "--app", "bare", "--tcp-port", "30001")
+    assert refused.returncode == 2
+    assert "SLIPWAY_ROUTER=none" in refused.stderr

@@ -256,9 +256,3 @@ def test_an_app_answers_at_further_host_names_that_nobody_else_has(
     # The former release may still be draining, which is part of its operation.
     until(lambda: status("www.bakery.example") == 503, seconds=60)
     assert status("bakery.apps.example.test") == 200
-
-
-def test_where_apps_have_ports_there_are_no_host_names(alice: Person, slipway: Server, new_app: NewApp) -> None:
-    refused = alice.ssh("endpoints:create", "--app", new_app(alice).app, "www.shop.example")
-    assert refused.returncode == 2
-    assert "SLIPWAY_DOMAIN" in refused.stderr
