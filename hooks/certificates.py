@@ -68,6 +68,8 @@ class Certificates:
                 endpoints.renewal_failed(connection, endpoint, str(error))
             raise
         with self._store.write() as connection:
+            if all(each.id != endpoint.id for each in endpoints.managed(connection, self._store.seal)):
+                return  # its owner has removed it meanwhile, or given it a certificate of their own
             endpoints.change(
                 connection,
                 self._store.seal,

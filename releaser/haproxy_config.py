@@ -254,8 +254,12 @@ def _frontend(name: str, bind: str, scheme: str, port: int, before: str = "") ->
 _HOST = "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
 
 
-def _if_host(host: str) -> str:
-    return f"if {{ var(txn.host) -m str {host} }}\n"
+_WITH_PATH = "{ path_beg / }"
+"""Not `OPTIONS *` (RFC 9112 section 3.2.4), which has no place in a URL."""
+
+
+def _if_host(host: str, *further: str) -> str:
+    return " ".join([f"if {{ var(txn.host) -m str {host} }}", *further]) + "\n"
 
 
 def _plain_frontend(apps: Iterable[Routing], listening: Listening, port: int) -> str:
@@ -271,7 +275,8 @@ def _plain_frontend(apps: Iterable[Routing], listening: Listening, port: int) ->
     for app in apps:
         for host, endpoint in app.route.hosts.items():
             if endpoint is not None and endpoint.redirect and endpoint.certificate and listening.https_port is not None:
-                before += f"    http-request redirect code 308 location https://{host}{to}%[pathq] {_if_host(host)}"
+                elsewhere = f"https://{host}{to}%[pathq]"
+                before += f"    http-request redirect code 308 location {elsewhere} {_if_host(host, _WITH_PATH)}"
             rules += f"    use_backend {_backend_of(app, endpoint).name} {_if_host(host)}"
     frontend = _frontend("http", f"{listening.bind_host}:{port}", "http", port, before)
     return f"{frontend}{rules}    default_backend nobody\n"

@@ -6,13 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from store.apps import App
 from store.errors import SlipwayError
 from store.seal import Seal
 from store.secret import Secret
 from store.tables import apps, endpoints, now
+
+MOST_ENDPOINTS = 100
+"""Of one app. Each is a rule that the proxy goes through, for the visitors of all apps."""
+
+
+class TooManyEndpointsError(SlipwayError):
+    """The app has as many endpoints as an app may have."""
 
 
 class EndpointTakenError(SlipwayError):
@@ -52,8 +59,11 @@ def _place(name: str) -> str:
 
 
 def add(connection: Connection, seal: Seal, app: App, endpoint: Endpoint) -> None:
-    """Give an app an endpoint. Raises EndpointTakenError, which does not tell whose it is."""
+    """Give an app an endpoint. Raises TooManyEndpointsError, or EndpointTakenError, which does not tell whose it is."""
     check_free(connection, endpoint)
+    count = select(func.count()).select_from(endpoints).where(endpoints.c.app_id == app.id)
+    if connection.execute(count).scalar_one() >= MOST_ENDPOINTS:
+        raise TooManyEndpointsError(f"{app.handle} has {MOST_ENDPOINTS} endpoints, the most that there may be")
     sealed = endpoint.certificate and seal.close(endpoint.certificate.reveal().encode(), _place(endpoint.name))
     connection.execute(
         endpoints.insert().values(

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from console.grammar import Call, command, of_app
 from hooks.addresses import Addresses
 from releaser import certificate as certificates
 from releaser import services as processes
+from releaser.procfile import MAX_NAME
 from releaser.route import HIGHEST_PORT, Certificate, host_name
 from store import endpoints as records
 from store import releases
 from store.apps import App
 from store.endpoints import Endpoint
 from store.errors import UsageError
+from store.releases import Release
 from store.secret import Secret
+
+_SERVICE = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
+"""As in a Procfile; see `releaser.procfile`."""
 
 certificate_option = click.option(
     "--certificate",
@@ -76,9 +83,8 @@ def endpoints_create(
         current = releases.current(connection, app)
     if host is not None:
         host = _usable(room.addresses, app, host)
-    if service is not None and current is not None and service not in processes.names(current.artifact.procfile):
-        known = ", ".join(processes.names(current.artifact.procfile))
-        raise UsageError(f"{handle} has no service {service[:63]!r}; it has {known}")
+    if service is not None:
+        _check_service(handle, service, current)
     wanted = Endpoint(host, tcp_port, service, port, redirect=redirect)
     with room.store.read() as connection:
         records.check_free(connection, wanted)
@@ -90,6 +96,19 @@ def endpoints_create(
         records.add(connection, room.store.seal, call.app(connection, handle, environment), wanted)
     room.operations.mend(app)
     call.print(room.addresses.url_of(wanted))
+
+
+def _check_service(handle: str, service: str, current: Release | None) -> None:
+    """Raise UsageError for a service that the app does not have, or, before its first release, could never have."""
+    if current is None:
+        if not _SERVICE.fullmatch(service):
+            raise UsageError(
+                f"{service[:63]!r} is no service's name; a Procfile names services with letters, digits, - _"
+            )
+        return
+    known = processes.names(current.artifact.procfile)
+    if service not in known:
+        raise UsageError(f"{handle} has no service {service[:63]!r}; it has {', '.join(known)}")
 
 
 def _usable(addresses: Addresses, app: App, host: str) -> str:
