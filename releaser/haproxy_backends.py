@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from releaser.route import OWN, Certificate, Destination, Endpoint, Route, Target, Targets
@@ -91,6 +92,13 @@ class Routing:
     app_id: int
     route: Route
     backends: tuple[Backend, ...]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.app_id, self.route, self.backends))
+
+    def __hash__(self) -> int:
+        return self._hash  # computed once: it is asked for at each switch of any app
 
     @classmethod
     def new(cls, app_id: int, route: Route) -> Routing:

@@ -6,11 +6,11 @@ The configuration file is the one place where routes are kept. A comment line pe
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from releaser.haproxy_backends import Backend, Routing, Server, ServerState
 from releaser.route import Endpoint
@@ -30,6 +30,9 @@ CERTIFICATE_LIST = "certificates.list"
 
 SERVER_CONNECTIONS = 2000
 """Requests, WebSockets and TCP connections that one container is given at once, unless a setting says otherwise."""
+
+APPS_REMEMBERED = 4096
+"""Apps whose part of the file is kept in memory, so that a switch costs the work of one app and not that of all."""
 
 _MARK = "# slipway "
 
@@ -60,13 +63,7 @@ class Listening:
 
 def shape(routings: Mapping[int, Routing], listening: Listening) -> str:
     """Return a digest of all that only a reload can change: everything but which containers the servers are."""
-    empty = {
-        each.app_id: replace(
-            each,
-            backends=tuple(replace(known, servers=(Server(),) * len(known.servers)) for known in each.backends),
-        )
-        for each in routings.values()
-    }
+    empty = {app_id: _emptied(each) for app_id, each in routings.items()}
     return hashlib.sha256(_text(empty, listening, "").encode()).hexdigest()[:16]
 
 
@@ -83,16 +80,7 @@ def _text(routings: Mapping[int, Routing], listening: Listening, digest: str) ->
     if listening.https_port is not None:
         parts.append(_tls_frontend(apps, listening, listening.https_port))
     parts.append(f"backend nobody from http\n    http-request return {_NO_APP}\n")
-    for app in apps:
-        parts.append(_MARK + json.dumps(app.dump(), sort_keys=True) + "\n")
-        if app.route.port is not None:
-            parts.append(_own_frontend(app, listening.bind_host, app.route.port))
-        parts += [
-            _tcp_frontend(_backend_of(app, endpoint), listening.bind_host, endpoint.tcp_port)
-            for endpoint in app.route.endpoints
-            if endpoint.tcp_port is not None
-        ]
-        parts += [_backend(backend, listening.server_connections) for backend in app.backends]
+    parts += [_section(app, listening.bind_host, listening.server_connections) for app in apps]
     return "\n".join(parts)
 
 
@@ -101,13 +89,37 @@ def read(text: str) -> dict[int, Routing]:
 
     What another version of this program wrote is left out: the records know every app, and each start restores them.
     """
-    found = {}
-    for line in text.splitlines():
-        if line.startswith(_MARK):
-            with contextlib.suppress(KeyError, TypeError, ValueError):
-                routing = Routing.load(json.loads(line.removeprefix(_MARK)))
-                found[routing.app_id] = routing
-    return found
+    found = (_loaded(line) for line in text.splitlines() if line.startswith(_MARK))
+    return {routing.app_id: routing for routing in found if routing is not None}
+
+
+@lru_cache(APPS_REMEMBERED)
+def _loaded(line: str) -> Routing | None:
+    try:
+        return Routing.load(json.loads(line.removeprefix(_MARK)))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@lru_cache(APPS_REMEMBERED)
+def _emptied(app: Routing) -> Routing:
+    """Return an app with as many servers, of which none leads anywhere."""
+    backends = (replace(each, servers=(Server(),) * len(each.servers)) for each in app.backends)
+    return replace(app, backends=tuple(backends))
+
+
+@lru_cache(2 * APPS_REMEMBERED)
+def _section(app: Routing, bind_host: str, connections: int) -> str:
+    """Return what the file says of one app alone."""
+    parts = [_MARK + json.dumps(app.dump(), sort_keys=True) + "\n"]
+    if app.route.port is not None:
+        parts.append(_own_frontend(app, bind_host, app.route.port))
+    parts += [
+        _tcp_frontend(_backend_of(app, endpoint), bind_host, endpoint.tcp_port)
+        for endpoint in app.route.endpoints
+        if endpoint.tcp_port is not None
+    ]
+    return "\n".join([*parts, *(_backend(backend, connections) for backend in app.backends)])
 
 
 def certificate_list(routings: Mapping[int, Routing]) -> str:
@@ -273,13 +285,20 @@ def _plain_frontend(apps: Iterable[Routing], listening: Listening, port: int) ->
         )
     to = "" if listening.https_port == 443 else f":{listening.https_port}"
     for app in apps:
-        for host, endpoint in app.route.hosts.items():
-            if endpoint is not None and endpoint.redirect and endpoint.certificate and listening.https_port is not None:
+        for endpoint in app.route.endpoints:
+            host = endpoint.host
+            if host and endpoint.redirect and endpoint.certificate and listening.https_port is not None:
                 elsewhere = f"https://{host}{to}%[pathq]"
                 before += f"    http-request redirect code 308 location {elsewhere} {_if_host(host, _WITH_PATH)}"
-            rules += f"    use_backend {_backend_of(app, endpoint).name} {_if_host(host)}"
+        rules += _plain_rules(app)
     frontend = _frontend("http", f"{listening.bind_host}:{port}", "http", port, before)
     return f"{frontend}{rules}    default_backend nobody\n"
+
+
+@lru_cache(2 * APPS_REMEMBERED)
+def _plain_rules(app: Routing) -> str:
+    hosts = app.route.hosts.items()
+    return "".join(f"    use_backend {_backend_of(app, known).name} {_if_host(host)}" for host, known in hosts)
 
 
 def _tls_frontend(apps: Iterable[Routing], listening: Listening, port: int) -> str:
