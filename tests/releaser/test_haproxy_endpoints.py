@@ -227,6 +227,29 @@ def test_visitors_cannot_forge_what_only_a_proxy_knows(new_proxy: NewProxy, free
         assert "x-request-id: abc-123" in sane.lower()
 
 
+def test_a_visitor_whose_answer_breaks_off_is_told_that_it_was_the_app(
+    new_proxy: NewProxy, free_port: FreePort
+) -> None:
+    class Silent(socketserver.BaseRequestHandler):
+        """It takes the request and hangs up."""
+
+        def handle(self) -> None:
+            self.request.recv(4096)
+
+    proxy, port = new_proxy(), free_port()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            proxy.lead(7, Route(port=port), [Target("127.0.0.1", server.server_address[1])])
+            answer = get(port)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
+            assert "This app broke off its answer" in answer.text
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_an_app_whose_containers_are_busy_lets_its_own_visitors_wait_and_no_others(
     new_proxy: NewProxy, free_port: FreePort
 ) -> None:
