@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from bench import histories
 from bench.endpoints import Endpoint, OpenSsh, Slipway, git_environment
+from bench.many_pushes import many_pushes
 from bench.relay import Relay
 
 BRANCH = "refs/heads/stored"
@@ -136,19 +137,15 @@ class ManyRefs(OneCommit):
 
 
 class ManyPushes(OneCommit):
-    """The same where there have been many pushes; this server's own have come over SSH like any."""
+    """The same where there have been many pushes, all of them over SSH."""
 
-    name, title, targets = "pushes", "the same after 1,000 earlier pushes", (0.20, 0.30)
+    name, title, targets, local = "pushes", "the same after 1,000 earlier pushes", (0.20, 0.30), False
 
     def prepare(self, endpoint: Endpoint) -> None:
-        """Push a thousand times; to the others by path, where it is the same git-receive-pack that receives."""
+        """Push a thousand times."""
         super().prepare(endpoint)
-        repository = self._repositories[endpoint.name]
-        for _ in range(100 if self.work.quick else 1_000):
-            words = self._push_next(endpoint, repository)
-            if not isinstance(endpoint, Slipway):
-                words = [*words[:-2], str(repository), words[-1]]
-            subprocess.run(words, check=True, env=endpoint.environment())
+        assert isinstance(endpoint, Slipway | OpenSsh)
+        many_pushes(endpoint, self._repositories[endpoint.name], 0, 100 if self.work.quick else 1_000)
 
 
 class AtOnce(Case):

@@ -13,21 +13,16 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import paramiko
-from dulwich.object_format import SHA1
-from dulwich.objects import Blob, Commit, ShaFile, Tree
-from dulwich.pack import write_pack_objects
-from dulwich.protocol import ReceivableProtocol
 
 from bench import histories
 from bench.cases import Work, add_refs, push, timed
 from bench.curves import steepness, svg
 from bench.endpoints import OpenSsh, Slipway, git_environment
+from bench.many_pushes import many_pushes
 
 ROUNDS = 5
 """Measurements per point; the curve is their medians."""
@@ -44,6 +39,8 @@ class Growth:
     across: str
     values: Sequence[int]
     measure: Callable[[Growth, Server, int], list[float]]
+    theirs: int
+    """The largest size at which OpenSSH is measured as well: it is there to compare with, and takes its time."""
     pushed: dict[str, int] = field(default_factory=dict)
     grown: dict[str, tuple[Path, int]] = field(default_factory=dict)
 
@@ -107,57 +104,11 @@ def after_pushes(growth: Growth, server: Server, count: int) -> list[float]:
     return [growth.small_push(server, repository) for _ in range(ROUNDS + 1)][1:]
 
 
-def many_pushes(server: Server, repository: Path, first: int, last: int) -> None:
-    """Push small commits on one connection, a session each: what has been pushed matters here, not how fast."""
-    transport = paramiko.Transport(("127.0.0.1", server.port))
-    transport.connect(username=server.user, pkey=paramiko.Ed25519Key(filename=str(server.key)))
-    path = server.url(repository).partition(str(server.port))[2]
-    old = "0" * 40
-    tip: Commit | None = None
-    for number in range(first, last):
-        objects = list(_commit(number, tip))
-        tip = next(item for item in objects if isinstance(item, Commit))
-        channel = transport.open_session()
-        channel.exec_command(f"git-receive-pack '{path}'")
-        protocol = ReceivableProtocol(channel.recv, channel.sendall)
-        while protocol.read_pkt_line() is not None:
-            pass
-        ref = f"refs/heads/grown-{first}"
-        protocol.write_pkt_line(f"{old} {tip.id.decode()} {ref}\0report-status".encode())
-        protocol.write_pkt_line(None)
-        write_pack_objects(channel.sendall, [(item, None) for item in objects], SHA1)
-        channel.shutdown_write()
-        report = channel.makefile("rb").read()
-        if b"ok refs/heads" not in report:
-            raise RuntimeError(f"a push to {server.name} was refused: {report.decode(errors='replace')}")
-        channel.close()
-        old = tip.id.decode()
-    transport.close()
-
-
-def _commit(number: int, parent: Commit | None) -> Iterator[ShaFile]:
-    file = Blob.from_string(b"number %d\n" % number)
-    tree = Tree()
-    tree.add(b"file", 0o100644, file.id)
-    made = Commit()
-    made.tree, made.parents = tree.id, [parent.id] if parent else []
-    made.author = made.committer = b"Bench <bench@localhost>"
-    made.author_time = made.commit_time = 1_600_000_000 + number
-    made.author_timezone = made.commit_timezone = 0
-    made.message = b"change\n"
-    yield from (file, tree, made)
-
-
-KINDS = {
-    "refs": ("Push of one commit", "refs in the repository", (10, 100, 1_000, 10_000, 50_000), with_refs),
-    "objects": ("First push", "objects", (10, 100, 1_000, 10_000, 100_000, 500_000), with_objects),
-    "connections": (
-        "A trivial command on each of many connections",
-        "at once",
-        (1, 10, 50, 100, 200),
-        with_connections,
-    ),
-    "pushes": ("Push of one commit", "pushes before it", (0, 10, 100, 500, 1_000, 2_000, 5_000), after_pushes),
+KINDS: dict[str, tuple[str, str, Sequence[int], Callable[[Growth, Server, int], list[float]], int]] = {
+    "refs": ("Push of one commit", "refs in the repository", (10, 100, 1_000, 10_000, 50_000), with_refs, 50_000),
+    "objects": ("First push", "objects", (10, 100, 1_000, 10_000, 100_000, 500_000), with_objects, 100_000),
+    "connections": ("A trivial command on each connection", "at once", (1, 10, 50, 100, 200), with_connections, 200),
+    "pushes": ("Push of one commit", "pushes before it", (0, 10, 100, 500, 1_000, 2_000, 5_000), after_pushes, 1_000),
 }
 
 
@@ -183,9 +134,9 @@ def main() -> None:
                 stack.callback(server.stop)
                 server.start()
             for name in options.only or KINDS:
-                title, across, values, measure = KINDS[name]
+                title, across, values, measure, theirs = KINDS[name]
                 wanted = [value for value in values if value <= (options.most or value)]
-                curves = _measured(Growth(work, title, across, wanted, measure), servers)
+                curves = _measured(Growth(work, title, across, wanted, measure, theirs), servers)
                 if options.draw:
                     (options.draw / f"growth-{name}.svg").write_text(svg(title, across, "seconds", curves))
     finally:
@@ -197,11 +148,15 @@ def _measured(growth: Growth, servers: Sequence[Server]) -> dict[str, list[tuple
     curves: dict[str, list[tuple[float, float]]] = {server.name: [] for server in servers}
     print(f"\n| {growth.title}: {growth.across} | {' | '.join(curves)} |\n|---|{'---|' * len(servers)}", flush=True)
     for value in growth.values:
+        shown = []
         for server in servers:
+            if isinstance(server, OpenSsh) and value > growth.theirs:
+                shown.append("-")
+                continue
             seconds = statistics.median(growth.measure(growth, server, value))
             curves[server.name].append((value, seconds))
-        shown = " | ".join(f"{points[-1][1]:.3f} s" for points in curves.values())
-        print(f"| {value:,} | {shown} |", flush=True)
+            shown.append(f"{seconds:.3f} s")
+        print(f"| {value:,} | {' | '.join(shown)} |", flush=True)
     if len(growth.values) > 1:
         print(f"| steepest (1 is linear) | {' | '.join(f'{steepness(points):.2f}' for points in curves.values())} |")
     return curves

@@ -28,6 +28,7 @@ from gitserver import host_key
 from gitserver.counters import Counters
 from gitserver.front_door import FrontDoor
 from gitserver.places import Places
+from gitserver.quarantine import remove_all_abandoned
 from hooks.engine_room import EngineRoom, short_address
 from store.errors import SlipwayError
 
@@ -198,6 +199,9 @@ class Supervisor:
                 drain_seconds=self._settings.drain + GRACE_SECONDS / 2,
             )
             signal.signal(signal.SIGTERM, lambda _number, _frame: door.drain())
+            # A former one may have been killed in the midst of pushes. There may be many repositories to look through.
+            repositories = self._settings.data.repositories
+            threading.Thread(target=remove_all_abandoned, args=(repositories,), daemon=True).start()
             door.run()
 
         process = self._fork("front", work)

@@ -158,6 +158,12 @@ def remove_abandoned(repository: Path) -> None:
                 os.close(lock)
 
 
+def remove_all_abandoned(repositories: Path) -> None:
+    """Remove quarantines of processes that are gone from every repository in a folder: nobody may push there again."""
+    for repository in repositories.glob("*.git"):
+        remove_abandoned(repository)
+
+
 def _make(objects: Path) -> tuple[Path, int]:
     """Make a locked folder; return it with the descriptor that holds the lock."""
     while True:
