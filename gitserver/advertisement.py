@@ -10,7 +10,7 @@ from dulwich.refs import Ref
 
 from hooks.pre_receive import ZERO
 
-CAPABILITIES = (
+CAPABILITIES: tuple[bytes, ...] = (
     b"report-status",
     b"report-status-v2",
     b"delete-refs",

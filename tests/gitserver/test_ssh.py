@@ -175,6 +175,23 @@ def test_the_host_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -
         host_key.make_or_load(path)
 
 
+@pytest.mark.parametrize("digest", ["hmac-sha2-256", "hmac-sha2-512"])
+def test_old_libssh2_is_offered_what_it_knows_and_nobody_else_is(door: Door, digest: str) -> None:
+    for name, works in (("SSH-2.0-libssh2_1.10.0", True), ("SSH-2.0-libssh2_1.11.0", False), ("SSH-2.0-any", False)):
+        client = paramiko.Transport(("127.0.0.1", door.port))
+        client.local_version = name
+        client.get_security_options().ciphers = ("aes256-ctr",)
+        client.get_security_options().digests = (digest,)
+        if works:
+            client.connect(username="git", pkey=paramiko.Ed25519Key(filename=str(door.users["alice"])))
+            assert run(client, "whoami") == b"alice\n"
+            assert run(client, "many 2000").endswith(b"line 1999\n")
+        else:
+            with pytest.raises(paramiko.SSHException):
+                client.start_client(timeout=20)
+        client.close()
+
+
 class RawClient(paramiko.Transport):
     """A client that has shaken hands and says nothing of its own accord."""
 

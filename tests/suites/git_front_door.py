@@ -17,16 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
 
-from gitserver import receive_pack, submodules
+from gitserver import advertisement, git_program, receive_pack, submodules
 from gitserver.command_list import PushProtocol, name_refusal
 from gitserver.front_door import FrontDoor
 from gitserver.limits import Limits
 from gitserver.places import Places
 from gitserver.quarantine import Quarantine
+from gitserver.visible_refs import read_refs
 from hooks.engine_room import Caller, EngineRoom, GitService, Repository, User
 from hooks.pre_receive import ZERO, RefUpdate, Verdict
 from store.errors import RefusedError
+
+CAPABILITIES = advertisement.CAPABILITIES
+
+WORDS = git_program.index_pack
 
 
 class AnyFolder(EngineRoom):
@@ -50,6 +57,43 @@ class AnyFolder(EngineRoom):
         raise RefusedError(f"'{path}' does not appear to be a git repository")
 
 
+def config(repository: Path, kind: str, name: str) -> str:
+    """Ask a repository's configuration."""
+    words = ["git", "--git-dir", str(repository), "config", kind, name]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def is_hidden(repository: Path, ref: str) -> bool:
+    """Tell whether a ref is hidden; what is configured last counts (git-config(1), `transfer.hideRefs`)."""
+    names = [config(repository, "--get-all", f"{section}.hideRefs") for section in ("transfer", "receive")]
+    for name in reversed("\n".join(names).split()):
+        if (ref + "/").startswith(name.lstrip("!").rstrip("/") + "/"):
+            return not name.startswith("!")
+    return False
+
+
+def visible_refs(repository: Path) -> dict[Ref, ObjectID]:
+    """Return what is advertised, and have it go with the capabilities that are configured."""
+    left = {
+        b"atomic": config(repository, "--bool", "receive.advertiseAtomic") != "false",
+        b"push-options": config(repository, "--bool", "receive.advertisePushOptions") == "true",
+    }
+    # One push after another, in these tests.
+    advertisement.CAPABILITIES = tuple(word for word in CAPABILITIES if left.get(word, True))
+    return {name: oid for name, oid in read_refs(repository).items() if not is_hidden(repository, name.decode())}
+
+
+def index_pack(repository: Path, *, progress: bool, most_bytes: int) -> list[str]:
+    """Return the words with the configured levels of fsck's messages (git-config(1), `receive.fsck.<msg-id>`)."""
+    words = WORDS(repository, progress=progress, most_bytes=most_bytes)
+    listed = config(repository, "--get-regexp", r"^receive\.fsck\.")
+    levels = dict(line.removeprefix("receive.fsck.").split(" ", 1) for line in listed.splitlines())
+    if "skiplist" in levels:
+        levels["skiplist"] = str(repository / levels["skiplist"])
+    strict = ",".join(f"{name}={level}" for name, level in levels.items() if name != "whatever")
+    return [f"--strict={strict}" if word == "--strict" and strict else word for word in words]
+
+
 class PushUnderGitsRules(receive_pack._Push):
     """A push whose policy is the repository's configuration and hooks, as with git-receive-pack(1)."""
 
@@ -65,8 +109,7 @@ class PushUnderGitsRules(receive_pack._Push):
         return unpack
 
     def _config(self, name: str, kind: str = "--int") -> str:
-        words = ["git", "--git-dir", str(self.repository.path), "config", kind, name]
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+        return config(self.repository.path, kind, name)
 
     def _is(self, name: str) -> bool:
         return self._config(name, "--bool") == "true"
@@ -90,12 +133,12 @@ class PushUnderGitsRules(receive_pack._Push):
         for update in left:
             words = [update.ref, update.old, update.new]
             if self.results[update.ref] is None and not self._run_hook("update", words, [], environment):
+                self.band.progress(f"error: hook declined to update {update.ref}\n".encode())
                 self.results[update.ref] = "hook declined"
 
     def _refusal(self, update: RefUpdate, environment: dict[str, str]) -> str | None:
         """Return what git's receive-pack says against an update by its configuration (builtin/receive-pack.c)."""
-        hidden = self._config("receive.hideRefs", "--get") or self._config("transfer.hideRefs", "--get")
-        if hidden and (update.ref + "/").startswith(hidden.rstrip("/") + "/"):
+        if is_hidden(self.repository.path, update.ref):
             return "deny deleting a hidden ref" if update.new == ZERO else "deny updating a hidden ref"
         bare = self._is("core.bare")
         head = (self.repository.path / "HEAD").read_text().strip().removeprefix("ref: ")
@@ -148,6 +191,8 @@ def main() -> None:
     descriptor, host_key, public_key = sys.argv[1:]
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     receive_pack._Push = PushUnderGitsRules  # type: ignore[misc]  # what this module is for
+    receive_pack.read_refs = visible_refs  # type: ignore[attr-defined]  # as above
+    git_program.index_pack = index_pack
     limits = Limits()
     door = FrontDoor(
         socket.socket(fileno=int(descriptor)),
