@@ -43,6 +43,10 @@ class ClassicBuilder:
         self._started = time.time()
         self._layers: list[str] = []
         self._finished: Plan | None = None
+        self._stage = -1
+        """Which FROM the build is at, from 0."""
+        self._held: set[str] = set()
+        """Names that this run has given to layers."""
 
     def check(self, file: Dockerfile) -> None:
         """Refuse what needs BuildKit, by its line. Raises DockerfileError."""
@@ -84,12 +88,14 @@ class ClassicBuilder:
                 if begun := _STEP.match(text):
                     step, cached = int(begun[1]), False
                     is_base = text[begun.end() :].lower().startswith("from ")
+                    self._stage += is_base
                     text = _named(text, plan)
                 elif text == " ---> Using cache\n":
                     cached = True
                     metrics.CACHED.inc()
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
+                    self._hold(client, plan, layer[1])
                     if not is_base:
                         metrics.RUN.inc()
                 if _BUILDERS_OWN.match(text):
@@ -107,7 +113,27 @@ class ClassicBuilder:
         if not image:
             raise BuildFailedError("The engine ended the build without an image and without an error; try again.")
         self._finished = plan
+        with suppress(DockerException, requests.RequestException):
+            client.remove_image(self._layers_name(plan), noprune=True)  # the last stage has the image's own name now
         return str(image)
+
+    def _layers_name(self, plan: Plan) -> str:
+        return f"{plan.tag.rpartition(':')[0]}:layers-{self._stage}"
+
+    def _hold(self, client: IsolatedClient, plan: Plan, layer: str) -> None:
+        """Give a stage's newest layer a name, which takes along those below it, and let go of what had it before.
+
+        So the layers of a build that fails, or whose server is killed, are the next build's cache and no more than
+        that: there is one such name per stage in a repository, and the collection of images knows them.
+        """
+        name = self._layers_name(plan)
+        with suppress(DockerException, requests.RequestException, ValueError):
+            former = client.find_image(name)
+            if self._is_own(client.image(layer)):
+                client.name_image(layer, name)
+                self._held.add(name)
+                if former:
+                    client.remove_image(former["Id"])  # unless layers were made from it
 
     def discard(self, client: IsolatedClient) -> None:
         """Remove this run's image, or the layers of the steps that it had finished."""
@@ -115,6 +141,9 @@ class ClassicBuilder:
             if self._finished:
                 client.remove_image(self._finished.tag, noprune=True)
         until = time.monotonic() + CONTAINER_END_SECONDS
+        for name in self._held:
+            with suppress(DockerException, requests.RequestException):
+                _remove_layer(client, name, until)
         for layer in reversed(self._layers):
             # A layer that others were made from meanwhile is kept by the engine; the rest is tried all the same.
             with suppress(DockerException, requests.RequestException, ValueError):

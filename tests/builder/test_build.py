@@ -374,6 +374,28 @@ class TestBadInput:
             )
         assert "broken\n" in str(log)
 
+    def test_what_failing_builds_have_finished_is_kept_once_and_under_a_name(
+        self, workbench: Workbench, private_small: str, registry: Registry, account: Account
+    ) -> None:
+        def nameless() -> list[str]:
+            return sorted(image["Id"] for image in workbench.client.images(filters={"dangling": True}))
+
+        def layers() -> list[str]:
+            names = [name for image in workbench.client.images() for name in image["RepoTags"] or ()]
+            return [name for name in names if name.startswith(f"slipway-test/{workbench.name}:layers-")]
+
+        before = nameless()
+        steps = ""
+        for number in range(3):
+            steps = f"FROM {private_small}\nRUN echo {number} > /first\nRUN echo second > /second\n"
+            with pytest.raises(BuildFailedError):
+                workbench.build({"Dockerfile": f"{steps}RUN false\n"}, account(registry))
+        assert nameless() == before
+        assert len(layers()) <= 1, "BuildKit keeps its cache elsewhere"
+        workbench.build({"Dockerfile": steps}, account(registry))
+        assert nameless() == before
+        assert layers() == []
+
     def test_a_dockerignore_that_cannot_be_read(
         self, workbench: Workbench, private_small: str, registry: Registry, account: Account
     ) -> None:
