@@ -106,7 +106,7 @@ def run(
     desk = Operations(
         store, Logs(settings.data.logs, reserve), pipeline, releaser, addresses, settings.operations, reserve
     )
-    certificates = Certificates(store, releaser, acme, desk.mend)
+    certificates = Certificates(store, releaser, acme, desk.upkeep.mend)
     room = Room(
         store,
         desk,
@@ -120,7 +120,7 @@ def run(
     )
     desk.recover()
     stopping = threading.Event()
-    recovery = threading.Thread(target=keep_agreeing, args=(desk, releaser, stopping), name="reconcile")
+    recovery = threading.Thread(target=keep_agreeing, args=(desk.upkeep, releaser, stopping), name="reconcile")
     recovery.start()
     key_uses = KeyUses(store)
     housekeeping = threading.Thread(target=keep_house, args=([key_uses.record], stopping), name="housekeeping")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from hooks.certificates import Certificates
-from hooks.operations import Operations
+from hooks.upkeep import Upkeep
 from releaser.releaser import Releaser
 from store.errors import SlipwayError
 
@@ -34,11 +34,11 @@ RECONCILE_SECONDS = 60.0
 """How often everything is compared, whether anything seems to have changed or not."""
 
 
-def keep_agreeing(desk: Operations, releaser: Releaser, stopping: threading.Event) -> None:
+def keep_agreeing(upkeep: Upkeep, releaser: Releaser, stopping: threading.Event) -> None:
     """Make what runs agree with the records as soon as the engine answers, and keep it so until `stopping` is set."""
-    while not stopping.is_set() and not _tried(desk.restore):
+    while not stopping.is_set() and not _tried(upkeep.restore):
         stopping.wait(RETRY_SECONDS)
-    watch = _Watch(desk, releaser)
+    watch = _Watch(upkeep, releaser)
     while not stopping.wait(PROXY_SECONDS):
         if not _tried(watch.look):
             stopping.wait(RETRY_SECONDS)
@@ -53,8 +53,8 @@ def keep_renewed(certificates: Certificates, stopping: threading.Event) -> None:
 class _Watch:
     """Looks often for what is cheap to see, and rarely for everything."""
 
-    def __init__(self, desk: Operations, releaser: Releaser) -> None:
-        self._desk = desk
+    def __init__(self, upkeep: Upkeep, releaser: Releaser) -> None:
+        self._upkeep = upkeep
         self._releaser = releaser
         self._standing: frozenset[tuple[str, str]] | None = None
         self._looked = time.monotonic()
@@ -66,9 +66,9 @@ class _Watch:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        everything = self._desk.overdue or time.monotonic() - self._reconciled > RECONCILE_SECONDS
+        everything = self._upkeep.overdue or time.monotonic() - self._reconciled > RECONCILE_SECONDS
         if everything or self._releaser.standing() != self._standing:
-            self._desk.reconcile()
+            self._upkeep.reconcile()
             self._reconciled = time.monotonic()
             self._standing = self._releaser.standing()
 

@@ -24,11 +24,9 @@ from hooks.queue import Job, Queue
 from hooks.recovery import recover
 from hooks.request import Request
 from hooks.steps import Steps
-from releaser.engine import EngineUnreachableError, ImageMissingError
-from releaser.release import Release as ReleasePlan
+from hooks.upkeep import Upkeep
 from releaser.releaser import Releaser
-from releaser.route import Route
-from store import apps, operations, releases
+from store import apps, operations
 from store.apps import App
 from store.database import Store
 from store.errors import CancelledError, SlipwayError
@@ -69,9 +67,7 @@ class Operations:
         self._endings = Endings(store, logs, pipeline.repository, reserve)
         # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
         self._opening = threading.Lock()
-        self._put_off: set[int] = set()
-        self._made_again: set[int] = set()
-        """Apps whose missing image was asked for again while the server ran."""
+        self.upkeep = Upkeep(store, self._queue, pipeline, releaser, self.open)
 
     def open(self, app: App, user_id: int | None, request: Request) -> Operation:
         """Record an operation and queue it. Its log is there to be followed when this returns.
@@ -206,6 +202,7 @@ class Operations:
 
     def drain(self, seconds: float, cancel_seconds: float) -> None:
         """Start nothing more, let what runs finish for so long, then cancel it. What waits is run by the next start."""
+        self._endings.stop()
         if not self._queue.drain(seconds):
             self._queue.cancel_all()
             self._queue.drain(cancel_seconds)
@@ -227,38 +224,6 @@ class Operations:
         """Remove images that no release needs any more; see `hooks.collection`."""
         return collection.collect(self._store, self._queue, self._pipeline.engine, keep, dry_run=dry_run)
 
-    def restore(self) -> None:
-        """Make what runs agree with the records, while no operation is under way.
-
-        Raises SlipwayError if the engine or the proxy cannot be used; operations may run then, and say so themselves.
-        """
-        with self._queue.paused():
-            wrong = self._releaser.restore(*self._current())
-        for app_id, error in wrong.items():
-            log.error("an app cannot be brought back", app=app_id, error=str(error))
-            if isinstance(error, ImageMissingError):
-                self._make_again(app_id)
-
-    def reconcile(self) -> None:
-        """Compare what runs with the records, app by app, and mend what differs.
-
-        Operations go on meanwhile; an app that has one is left to it. Raises SlipwayError if the engine or the proxy
-        cannot be used.
-        """
-        self._releaser.keep_proxy()
-        with self._store.read() as connection:
-            everything = apps.everywhere(connection)
-        for app in everything:
-            try:
-                self.mend(app)
-            except EngineUnreachableError:
-                raise
-            except SlipwayError as error:
-                log.error("what an app runs cannot be mended", app=app.handle, error=str(error))
-                if isinstance(error, ImageMissingError) and app.id not in self._made_again:
-                    self._made_again.add(app.id)  # once is enough: a build that fails would fail each minute
-                    self._make_again(app.id)
-
     @property
     def queued(self) -> int:
         """How many operations wait."""
@@ -273,59 +238,6 @@ class Operations:
     def stopping(self) -> bool:
         """Whether no more operations are taken."""
         return self._queue.stopping
-
-    @property
-    def overdue(self) -> bool:
-        """Whether an app's turn to be mended came while it had an operation."""
-        return bool(self._put_off)
-
-    def mend(self, app: App) -> None:
-        """Make what runs of one app agree with its records, unless an operation is just doing so.
-
-        What was recorded during an operation is then `overdue`. Raises SlipwayError.
-        """
-        with self._queue.idle(app.id) as idle:
-            if not idle:
-                self._put_off.add(app.id)
-                return
-            self._put_off.discard(app.id)
-            with self._store.read() as connection:
-                # Read anew: an operation may have ended since the apps were listed.
-                app = apps.by_id(connection, app.id)
-                plan = self._pipeline.current_plan(connection, app)
-                route = self._pipeline.idle_route(connection, app)
-            if plan is not None:
-                self._releaser.mend(plan)
-            else:
-                self._releaser.announce(app.id, route)
-
-    def _make_again(self, app_id: int) -> None:
-        """Build or pull the image of the current release again: this engine never had it, or it was pruned."""
-        with self._store.read() as connection:
-            app = apps.by_id(connection, app_id)
-            release = releases.current(connection, app)
-        if release is not None:
-            # The very image that ran, not what its name may mean by now.
-            self.open(app, None, Request("rebuild", image=release.artifact.image_digest))
-
-    def _current(self) -> tuple[list[ReleasePlan], dict[int, Route]]:
-        """Return what should be running, and where the apps are that have no release.
-
-        What is just being deprovisioned is neither.
-        """
-        plans: list[ReleasePlan] = []
-        idle: dict[int, Route] = {}
-        with self._store.read() as connection:
-            going = {each.app_id for each in operations.unfinished(connection) if each.type == "deprovision"}
-            for app in apps.everywhere(connection):
-                if app.id in going:
-                    continue
-                plan = self._pipeline.current_plan(connection, app)
-                if plan is None:
-                    idle[app.id] = self._pipeline.idle_route(connection, app)
-                else:
-                    plans.append(plan)
-        return plans, idle
 
 
 def _one_line(text: str) -> str:

@@ -28,7 +28,7 @@ def apps_create(call: Call, handle: str, environment: str | None, as_json: bool)
         BareRepository.create(room.pipeline.repository(app.id).path)
         fields = describe(call, connection, app)
     with suppress(SlipwayError):  # the app is there; the server tries again, and its log tells why
-        room.operations.mend(app)  # so that whoever opens its address before the first deploy is told so
+        room.operations.upkeep.mend(app)  # so that whoever opens its address before the first deploy is told so
     if as_json:
         call.print_json(fields)
         return

@@ -19,7 +19,7 @@ def rename(call: Call, app: App, handle: str) -> App:
     with call.room.store.write() as connection:
         renamed = apps.rename(connection, app, handle)
     try:
-        call.room.operations.mend(renamed)
+        call.room.operations.upkeep.mend(renamed)
     except SlipwayError as error:
         # The name is recorded; the route follows as soon as what runs is compared with the records again.
         call.print(f"It answers at its new address once this is mended: {error}")

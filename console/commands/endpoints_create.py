@@ -94,7 +94,7 @@ def endpoints_create(
     wanted = Endpoint(host, tcp_port, service, port, bundle, managed=managed, redirect=redirect)
     with room.store.write() as connection:
         records.add(connection, room.store.seal, call.app(connection, handle, environment), wanted)
-    room.operations.mend(app)
+    room.operations.upkeep.mend(app)
     call.print(room.addresses.url_of(wanted))
 
 

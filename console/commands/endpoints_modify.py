@@ -60,4 +60,4 @@ def endpoints_modify(
             managed=managed or (endpoint.managed and source is None),
             redirect=redirect,
         )
-    room.operations.mend(app)
+    room.operations.upkeep.mend(app)

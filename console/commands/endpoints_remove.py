@@ -21,4 +21,4 @@ def endpoints_remove(call: Call, handle: str, environment: str | None, host: str
         app = call.app(connection, handle, environment)
         if not records.remove(connection, app, host):
             raise UsageError(f"{handle} has no endpoint {host[:253]!r}; `endpoints --app {handle}` lists them")
-    call.room.operations.mend(app)
+    call.room.operations.upkeep.mend(app)

@@ -80,6 +80,29 @@ def test_a_busy_app_makes_the_next_one_wait_and_says_whom_for(
     assert "over already" in over.stderr
 
 
+def test_any_number_follow_from_the_start_and_then_live(alice: Person, new_app: NewApp, private_base: str) -> None:
+    shop = new_app(alice)
+    shop.commit(files(private_base, "one", dockerfile=HANGS))
+    push = BackgroundPush(shop)
+    push.wait_for("remote: hanging now")
+    number = str(read(alice, "operations", "--app", shop.app)[0]["id"])
+    followers = [Background(alice, "ssh", "slipway", f"operation:follow {number}") for _ in range(8)]
+    for follower in followers:
+        follower.wait_for("hanging now")
+    followers[0].interrupt()
+    push.interrupt()
+    assert followers[0].end()[0] != 0
+    assert push.end()[0] != 0
+    assert alice.ssh("operation:cancel", number).returncode == 0
+    whole = alice.ssh("operation:follow", number).stdout
+    assert whole.startswith(f"Operation {number}: deploy of {shop.app}")
+    for follower in followers[1:]:
+        status, said = follower.end()
+        assert status == 1, "it tells the operation's outcome"
+        assert said == whole
+    assert alice.ssh("operation:logs", number).stdout == whole
+
+
 def test_a_waiting_operation_can_be_cancelled(alice: Person, new_app: NewApp, private_base: str) -> None:
     shop = new_app(alice)
     commit = shop.commit(files(private_base, "one", dockerfile=HANGS))
