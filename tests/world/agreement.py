@@ -182,7 +182,7 @@ class Examiner:
             yield f"{name} does not come up again"
         if container["Image"] != recorded.release.artifact.image:
             yield f"{name} runs {container['Image']} instead of {recorded.release.artifact.image}"
-        if container["Config"]["Labels"]["slipway.operation"] != str(recorded.app.serving_operation_id):
+        if container["Config"]["Labels"].get("slipway.operation") != str(recorded.app.serving_operation_id):
             yield f"{name} is not of operation {recorded.app.serving_operation_id}, which serves"
         environment = dict(line.split("=", 1) for line in container["Config"]["Env"])
         for key, value in recorded.config.items():

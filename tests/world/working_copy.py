@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,9 +17,7 @@ class Repo:
         """Initialise an empty repository for an app in the person's home folder."""
         self.person = person
         self.app = app
-        number = sum(1 for _ in person.home.glob("repo-*"))
-        self.folder = person.home / f"repo-{number}"
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp(prefix="repo-", dir=person.home))
         self.git_ok("init", "--quiet")
         self.git_ok("remote", "add", "aptible", f"{HOST}:{app}.git")
 
