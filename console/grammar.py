@@ -22,13 +22,14 @@ from sqlalchemy import Connection
 
 from console import access, commands
 from console.deeds import deed_of
-from console.live import Live
+from console.live import Attached, Live
 from console.portal import Portal
 from hooks.addresses import Addresses
 from hooks.certificates import Certificates
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.releaser import Releaser
+from releaser.terminal import Terminal
 from store import apps, audit, operations
 from store.apps import App
 from store.audit import Origin
@@ -75,6 +76,8 @@ class Call:
     stdin: str | None = None
     origin: Origin = audit.LOCAL
     """Where the user asks from."""
+    terminal: Terminal | None = None
+    """The user's terminal, for a command that runs a program in a container."""
     need: Role = Role.ADMIN
     """The least role that the command takes on what it is about."""
     printed: list[str] = field(default_factory=list)
@@ -185,7 +188,7 @@ grammar = _Grammar(
     "slipway", help="Commands of slipway. Each explains itself with --help.", subcommand_metavar="COMMAND …"
 )
 
-_Function = TypeVar("_Function", bound=Callable[..., Operation | Live | None])
+_Function = TypeVar("_Function", bound=Callable[..., Operation | Live | Attached | None])
 
 
 def command(name: str, *, options_first: bool = False) -> Callable[[_Function], click.Command]:
@@ -199,7 +202,7 @@ def command(name: str, *, options_first: bool = False) -> Callable[[_Function], 
 
     def decorate(function: _Function) -> click.Command:
         @wraps(function)
-        def allowed(call: Call, **words: Any) -> Operation | Live | None:
+        def allowed(call: Call, **words: Any) -> Operation | Live | Attached | None:
             with audit.accounted(call.room.store.write, deed_of(call.user, call.origin, name, words)):
                 access.check(call.user, name)
                 call.need = access.needed(name)
@@ -238,7 +241,7 @@ class Outcome:
     exit: int = 0
     error: str | None = None
     operation: Operation | None = None
-    live: Live | None = None
+    live: Live | Attached | None = None
     needs_input: bool = False
 
 
@@ -272,7 +275,7 @@ def run(call: Call, line: str | Sequence[str]) -> Outcome:
     return Outcome(
         out="".join(call.printed),
         operation=answer if isinstance(answer, Operation) else None,
-        live=answer if isinstance(answer, Live) else None,
+        live=answer if isinstance(answer, Live | Attached) else None,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +24,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from console import access, live, portal, sessions
+from console.conversation import Conversation, Lines
 from console.deeds import named_app
 from console.grammar import LOCAL, Call, Outcome, Room, run
 from console.key_uses import KeyUses
+from console.typed import Typed
 from console.watching import Watching
 from hooks import push_options
 from hooks.pre_receive import RefUpdate
 from hooks.repository import DEPLOYING
 from hooks.request import Request
+from releaser.terminal import Terminal
 from store import apps, audit, keys, operations, users
 from store.apps import App
 from store.audit import Deed, Origin
@@ -130,17 +133,22 @@ class Interface:
                 raise apps.NoSuchAppError(named) from None
 
     async def _command(self, request: HttpRequest) -> Response:
-        body = await request.json()
+        lines, typed = Lines(request.receive), Typed()
+        body = await lines.next()
         user, origin = await run_in_threadpool(self._who, body)
-        call = Call(self._room, user, body["stdin"], origin)
-        return _stream(self._frames(await run_in_threadpool(run, call, body["line"])))
+        call = Call(self._room, user, body["stdin"], origin, _terminal(body))
+        outcome = await run_in_threadpool(run, call, body["line"])
+        return Conversation(lines, self._frames(outcome, typed), typed)
 
     async def _portal(self, request: HttpRequest) -> Response:
-        body = await request.json()
+        lines, typed = Lines(request.receive), Typed()
+        body = await lines.next()
         user, origin = await run_in_threadpool(self._who, body)
-        return _stream(self._frames(await run_in_threadpool(sessions.enter, self._room, user, origin, body["portal"])))
+        terminal = _terminal(body)
+        outcome = await run_in_threadpool(sessions.enter, self._room, user, origin, body["portal"], terminal)
+        return Conversation(lines, self._frames(outcome, typed), typed)
 
-    async def _frames(self, outcome: Outcome) -> AsyncIterator[dict[str, Any]]:
+    async def _frames(self, outcome: Outcome, typed: Typed) -> AsyncGenerator[dict[str, Any]]:
         if outcome.needs_input:
             yield {"input": True}
         if outcome.out:
@@ -148,7 +156,7 @@ class Interface:
         if outcome.err:
             yield {"err": outcome.err}
         if outcome.live is not None:
-            async for frame in live.frames(outcome.live):
+            async for frame in live.frames(outcome.live, typed):
                 yield frame
             return
         if outcome.operation is None:
@@ -219,6 +227,10 @@ class Interface:
         if operation.finished:
             return {"exit": 1, "error": operation.error}
         return {"exit": 1, "error": f"the server is stopping; operation {number} waits, and runs when it is back"}
+
+
+def _terminal(body: dict[str, Any]) -> Terminal | None:
+    return Terminal.of(*body["terminal"]) if body["terminal"] else None
 
 
 class _Tail:

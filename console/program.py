@@ -207,24 +207,17 @@ def _by_ssh(remote: str, words: list[str], stdin: str | None) -> None:
     if url.scheme != "ssh" or not url.hostname or url.hostname.startswith("-"):
         raise UsageError(f"{remote!r} is not a server's address; write ssh://git@HOST:PORT")
     port = ["-p", str(url.port)] if url.port else []
-    command = ["ssh", *port, "-T", f"{url.username or 'git'}@{url.hostname}", "--", shlex.join(words)]
+    # Only a program in a container has a use for a terminal.
+    terminal = "-t" if words[0] == "ssh" and sys.stdin.isatty() and sys.stdout.isatty() else "-T"
+    command = ["ssh", *port, terminal, f"{url.username or 'git'}@{url.hostname}", "--", shlex.join(words)]
     sys.exit(subprocess.run(command, input=stdin, text=True, check=False).returncode)
 
 
 def _on_this_machine(data: DataFolder, words: list[str], stdin: str | None) -> None:
+    from console.here import run_here  # a server's own process needs no terminal
+
     data.require()
-    room = EngineRoom(data.socket)
-    while True:
-        asked = False
-        for frame in room.command(None, words, stdin):
-            if frame.input:
-                stdin, asked = sys.stdin.read(), True
-            if frame.out:
-                click.echo(frame.out, nl=False)
-            if frame.err:
-                click.echo(frame.err, nl=False, err=True)
-            if frame.exit is not None and not asked:
-                sys.exit(frame.exit)
+    sys.exit(run_here(data.socket, words, stdin))
 
 
 def main() -> None:

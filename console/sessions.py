@@ -10,6 +10,7 @@ from typing import Literal
 from console import access
 from console.grammar import Call, Outcome, Room, run
 from hooks.request import Request
+from releaser.terminal import Terminal
 from store import apps, operations
 from store.apps import App
 from store.audit import Origin
@@ -31,7 +32,7 @@ def note(
         return operations.note(connection, store.seal, app, call.user_id, kind, request.dump())
 
 
-def enter(room: Room, user: User, origin: Origin, name: str) -> Outcome:
+def enter(room: Room, user: User, origin: Origin, name: str, terminal: Terminal | None) -> Outcome:
     """Return what a connection under the user name `name` leads to, and let it lead nowhere a second time.
 
     Raises RefusedError if it has, and NoSuchOperationError for what the user may reach no longer.
@@ -41,7 +42,7 @@ def enter(room: Room, user: User, origin: Origin, name: str) -> Outcome:
         operation = operations.by_id(connection, number)
         command = COMMANDS.get(operation.type)
         need = access.needed(command or "operation:follow")
-        app = apps.reachable_by_id(connection, user, operation.app_id, need=need)
+        app = apps.reachable_by_id(connection, user, operation.app_id, need=need, deprovisioned=command is None)
         if app is None:
             raise NoSuchOperationError(number)
         if command is None:
@@ -51,4 +52,4 @@ def enter(room: Room, user: User, origin: Origin, name: str) -> Outcome:
         raise RefusedError("this session has been used already; run the command again")
     line = Request.load(sealed).command
     words = [command, "--app", app.handle, "--environment", app.environment]
-    return run(Call(room, user, origin=origin), words if line is None else [*words, "--", line])
+    return run(Call(room, user, origin=origin, terminal=terminal), words if line is None else [*words, "--", line])

@@ -22,6 +22,7 @@ from gitserver.places import Place
 from gitserver.session import Session
 from gitserver.transport import Transport
 from hooks.engine_room import EngineRoom, User
+from releaser.terminal import Size, Terminal
 
 MAX_SESSIONS = 10
 """Sessions that one connection may hold at once, as with OpenSSH (sshd_config(5), MaxSessions)."""
@@ -220,15 +221,17 @@ class Connection(paramiko.ServerInterface):
         pixelheight: int,
         modes: bytes,
     ) -> bool:
-        """Agree, since OpenSSH complains otherwise; no pseudo-terminal is made."""
+        """Agree, since OpenSSH complains otherwise; only a program in a container gets a pseudo-terminal."""
         session = self._sessions.get(channel.chanid)
-        return session is not None and session.terminal_at_client()
+        terminal = Terminal.of(term.decode("ascii", "replace"), width, height)
+        return session is not None and session.terminal_at_client(terminal)
 
     def check_channel_window_change_request(
         self, channel: paramiko.Channel, width: int, height: int, pixelwidth: int, pixelheight: int
     ) -> bool:
-        """Agree: nothing here depends on it."""
-        return True
+        """Pass it on to a program that has a pseudo-terminal."""
+        session = self._sessions.get(channel.chanid)
+        return session is not None and session.terminal_resized(Size.of(width, height))
 
     def check_channel_env_request(self, channel: paramiko.Channel, name: bytes, value: bytes) -> bool:
         """Take Git's own variable and no other from the client's environment.

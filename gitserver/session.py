@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import paramiko
 import structlog
@@ -14,14 +15,13 @@ from gitserver import command, exec_request, receive_pack, upload_pack
 from gitserver.counters import Count, DoorCounters
 from gitserver.exec_request import GitRequest
 from gitserver.greeting import greeting
+from gitserver.keyboard import Keyboard
 from gitserver.limits import Limits
 from gitserver.patience import Patience
 from gitserver.streams import ClientGoneError, ClientStreams
 from hooks.engine_room import Caller, CallerGoneError, EngineRoom, User
+from releaser.terminal import Size, Terminal
 from store.errors import RefusedError, SlipwayError
-
-INTERRUPT = b"\x03"
-"""What a terminal in raw mode sends for Ctrl-C."""
 
 
 class Session:
@@ -55,7 +55,8 @@ class Session:
         self._tallying = threading.Lock()
         self._tallied = (0, 0)
         self._ended = ended
-        self._terminal = False
+        self._keyboard = Keyboard(self._streams)
+        self._terminal: Terminal | None = None
         self._asked = False
         self._line: bytes | None = None
         self._thread: threading.Thread | None = None
@@ -65,10 +66,21 @@ class Session:
         """Whether the user name of the connection says already what the session is for."""
         return self._user.portal is not None
 
-    def terminal_at_client(self) -> bool:
+    def terminal_at_client(self, terminal: Terminal) -> bool:
         """Note that the client's terminal is in raw mode; False once the session has been asked for something."""
-        self._terminal = not self._asked
-        return self._terminal
+        if self._asked:
+            return False
+        self._terminal = terminal
+        return True
+
+    def terminal_resized(self, size: Size) -> bool:
+        """Tell the program in a container, if there is one, how large the terminal is now; False without one."""
+        if self._terminal is None:
+            return False
+        if not self._asked:
+            self._terminal = replace(self._terminal, size=size)
+        self._keyboard.command.resize(*size)
+        return True
 
     def ask(self, line: bytes | None) -> bool:
         """Take a request, an exec's line or None for a shell; False if there has been one (RFC 4254, 6.5)."""
@@ -136,7 +148,9 @@ class Session:
         if self.in_portal:
             # Whatever the client asks for, as with a forced command (sshd_config(5), ForceCommand).
             self._log.info("session.portal")
-            return command.watch(self._streams, self._engine_room.portal(self._user), terminal=self._terminal)
+            return command.enter_portal(
+                self._streams, self._engine_room, self._user, keyboard=self._keyboard, terminal=self._terminal
+            )
         if self._line is None:
             self._write_text(self._streams.write, greeting(self._user))
             return 0
@@ -152,19 +166,14 @@ class Session:
                 self._streams, self._engine_room, self._user, repository, log, self._limits.push, self._counters
             )
         self._counters.add(Count.COMMANDS)
-        if self._terminal:
-            threading.Thread(target=self._watch_for_interrupt, daemon=True).start()
-        return command.run(self._streams, self._engine_room, self._user, request.line, terminal=self._terminal)
-
-    def _watch_for_interrupt(self) -> None:
-        """End the session on Ctrl-C: there is no pseudo-terminal that would make a signal of it."""
-        try:
-            while data := self._streams.listen(1024):
-                if INTERRUPT in data:
-                    self._streams.hang_up()
-                    return
-        except ClientGoneError:
-            return
+        return command.run(
+            self._streams,
+            self._engine_room,
+            self._user,
+            request.line,
+            keyboard=self._keyboard,
+            terminal=self._terminal,
+        )
 
     def _say(self, sentence: str) -> None:
         try:

@@ -6,12 +6,16 @@ and hands it commands and pushes. Answers that take their time are streams of fr
 
 * `{"operation": 12}`: the operation that the request opened. It goes on whatever becomes of this connection.
 * `{"out": "…"}`, `{"err": "…"}`: text for the person's standard output or standard error, line ends included.
-* `{"input": true}`: the command reads standard input; ask again with the text.
+* `{"raw": "BASE64"}`, `{"raw_err": "BASE64"}`: a program's own bytes for them.
+* `{"input": true}`: the command reads standard input as a whole; ask again with the text.
+* `{"attach": true}`: a program reads standard input as it comes; send it (`hooks.command_input`).
+* `{"taken": 5}`: so many bytes of it have reached the program.
 * `{"exit": 0, "error": "…"}`: the last frame; `error` is one line without line end, absent on success.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -23,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hooks.command_input import CommandInput, chunk
+from releaser.terminal import Terminal
 from store.errors import RefusedError, SlipwayError
 from store.secret import Secret
 
@@ -59,14 +65,30 @@ class Repository:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a streamed answer; see the module's own text. Exactly one field is set, `error` goes with `exit`."""
+    """One frame of a streamed answer; see the module's own text. Exactly one field is set, `error` goes with `exit`.
+
+    What is `taken` is not told to whoever reads the answer.
+    """
 
     operation: int | None = None
     out: str | None = None
     err: str | None = None
+    raw: bytes | None = None
+    raw_err: bytes | None = None
     input: bool = False
+    attach: bool = False
+    taken: int = 0
     exit: int | None = None
     error: str | None = None
+
+    @classmethod
+    def read(cls, line: bytes) -> Frame:
+        """Read a frame as it is sent."""
+        fields = json.loads(line)
+        for name in ("raw", "raw_err"):
+            if name in fields:
+                fields[name] = base64.b64decode(fields[name])
+        return cls(**fields)
 
 
 @contextmanager
@@ -172,20 +194,38 @@ class EngineRoom:
         answer = self._ask("/repository", {"user": user.id, "path": path, "service": service})
         return Repository(answer["app"], Path(answer["path"]), tuple(answer["deploying_branches"]))
 
-    def command(self, user: User | None, line: str | Sequence[str], stdin: str | None = None) -> Iterator[Frame]:
+    def command(
+        self,
+        user: User | None,
+        line: str | Sequence[str],
+        stdin: str | None = None,
+        *,
+        terminal: Terminal | None = None,
+        typed: CommandInput | None = None,
+    ) -> Iterator[Frame]:
         """Run a user command: one line as SSH carries it, or the words of a local program.
 
-        `user` None is the administrator at this machine. Closing the iterator leaves any operation running.
+        `user` None is the administrator at this machine. `stdin` is standard input as a whole; `typed` is for what
+        comes while the answer is read, once an `attach` frame has asked for it. Closing the iterator leaves any
+        operation running, and ends a program that the caller is attached to.
         """
-        body = {"user": user and user.id, "line": line if isinstance(line, str) else list(line), "stdin": stdin}
-        yield from self._stream("POST", "/commands", body)
+        body = {
+            "user": user and user.id,
+            "line": line if isinstance(line, str) else list(line),
+            "stdin": stdin,
+            "terminal": terminal and [terminal.name, *terminal.size],
+        }
+        yield from self._stream("POST", "/commands", body, typed)
 
-    def portal(self, user: User) -> Iterator[Frame]:
+    def portal(
+        self, user: User, *, terminal: Terminal | None = None, typed: CommandInput | None = None
+    ) -> Iterator[Frame]:
         """Do, once, what the user name of a user's connection stands for: show an operation, or run its command.
 
-        Raises RefusedError if it has been done already.
+        `terminal` and `typed` are as for `command`. Raises RefusedError if it has been done already.
         """
-        yield from self._stream("POST", "/portal", {"user": user.id, "portal": user.portal})
+        body = {"user": user.id, "portal": user.portal, "terminal": terminal and [terminal.name, *terminal.size]}
+        yield from self._stream("POST", "/portal", body, typed)
 
     def push(self, user: User, app: str, ref: str, old: str, new: str, options: Sequence[Secret]) -> Iterator[Frame]:
         """Deploy commit `new` as the update of `ref` from `old` (40 hexadecimal digits; 40 zeros for a new ref).
@@ -216,11 +256,16 @@ class EngineRoom:
         with self._request("POST", path, body, self.ANSWER_SECONDS) as response:
             return json.loads(response.read())
 
-    def _stream(self, method: str, path: str, body: dict[str, Any] | None) -> Iterator[Frame]:
-        with self._request(method, path, body, None) as response:
+    def _stream(
+        self, method: str, path: str, body: dict[str, Any] | None, typed: CommandInput | None = None
+    ) -> Iterator[Frame]:
+        with self._request(method, path, body, None, typed) as response:
             ended = False
             while line := response.readline():
-                frame = Frame(**json.loads(line))
+                frame = Frame.read(line)
+                if typed and frame.taken:
+                    typed.take(frame.taken)
+                    continue
                 ended = frame.exit is not None
                 yield frame
             if not ended:
@@ -228,15 +273,24 @@ class EngineRoom:
 
     @contextmanager
     def _request(
-        self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        timeout: float | None,
+        typed: CommandInput | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         with closing(_Connection(self._path, timeout)) as connection:
             try:
                 connection.connect()
                 with self._caller.listening(connection.sock):
                     came_from = {"address": self._caller.address, "key": self._caller.key}
-                    payload = None if body is None else json.dumps({"from": came_from, **body}).encode()
-                    connection.request(method, path, payload, {"Content-Type": "application/json"})
+                    payload = None if body is None else json.dumps({"from": came_from, **body}).encode() + b"\n"
+                    if typed is None:
+                        connection.request(method, path, payload, {"Content-Type": "application/json"})
+                    else:
+                        _begin_request(connection, method, path, payload or b"")
+                        typed.open(connection.sock)
                     response = connection.getresponse()
                     if response.status == http.client.FORBIDDEN:
                         raise RefusedError(json.loads(response.read())["error"])
@@ -251,3 +305,15 @@ class EngineRoom:
                 raise EngineRoomUnreachableError(
                     "the server's engine room does not answer; try again in a moment"
                 ) from error
+            finally:
+                if typed is not None:
+                    typed.close()
+
+
+def _begin_request(connection: http.client.HTTPConnection, method: str, path: str, first: bytes) -> None:
+    """Send a request whose body begins with a line and goes on in chunks."""
+    connection.putrequest(method, path)
+    connection.putheader("Content-Type", "application/x-ndjson")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    connection.sock.sendall(chunk(first))

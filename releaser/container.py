@@ -13,6 +13,7 @@ from typing import Any
 
 from releaser.release import Release
 from releaser.services import Service
+from releaser.terminal import Terminal
 from store.errors import UsageError
 from store.secret import Secret
 from store.services import ServiceSettings
@@ -47,6 +48,16 @@ LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
 
 class VariableError(UsageError):
     """A config variable cannot become an environment variable."""
+
+
+@dataclass(frozen=True)
+class Console:
+    """Somebody at the standard input of a container for one command."""
+
+    terminal: Terminal | None = None
+    """Their terminal, for which the container gets a pseudo-terminal."""
+    bare: bool = False
+    """Whether the command runs without the image's ENTRYPOINT."""
 
 
 def name(release: Release, service: Service, index: int) -> str:
@@ -88,6 +99,12 @@ def environment(release: Release, service: Service, index: int) -> dict[str, Sec
     if release.git_ref is not None:
         metadata["APTIBLE_GIT_REF"] = release.git_ref
     return {**release.environment, **{key: Secret(value) for key, value in metadata.items()}}
+
+
+def one_off_environment(release: Release, service: Service, console: Console | None) -> dict[str, Secret]:
+    """Return the environment of a container for one command: that of a service, and TERM of a terminal beneath it."""
+    term = {"TERM": Secret(console.terminal.name)} if console and console.terminal else {}
+    return {**term, **environment(release, service, 0)}
 
 
 def revealed(variables: Mapping[str, Secret]) -> list[str]:
@@ -149,7 +166,9 @@ def _one_off_prefix(instance: str) -> str:
     return f"slipway-one-off-{instance}-"
 
 
-def one_off_body(release: Release, service: Service, network: str, address: str) -> dict[str, Any]:
+def one_off_body(
+    release: Release, service: Service, network: str, address: str, console: Console | None = None
+) -> dict[str, Any]:
     """Return the request for a container that is thrown away after one command, which is `service`'s.
 
     It has the environment, the limits and the neighbours of the app's services. The engine keeps nothing of its output,
@@ -158,6 +177,13 @@ def one_off_body(release: Release, service: Service, network: str, address: str)
     asked = body(release, service, 0, network, address)
     asked["Labels"] = one_off_labels(release.instance, release.app_id, service.name)
     asked["HostConfig"]["LogConfig"] = {"Type": "none"}
+    if console is not None:
+        asked["Tty"] = console.terminal is not None
+        asked["OpenStdin"] = asked["AttachStdin"] = asked["AttachStdout"] = asked["AttachStderr"] = True
+        # The program's input ends with that of whoever is there.
+        asked["StdinOnce"] = True
+        if console.bare:
+            asked["Entrypoint"] = asked.pop("Cmd")  # an entry point of its own takes the image's place, CMD and all
     return asked
 
 

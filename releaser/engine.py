@@ -6,9 +6,10 @@ server user's own Docker configuration.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -18,12 +19,14 @@ import requests
 from docker.auth import AuthConfig
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.utils.proxy import ProxyConfig
+from docker.utils.socket import STDERR, frames_iter
 
 from releaser import container, network
-from releaser.container import Container
+from releaser.container import Console, Container
 from releaser.network import Network
 from releaser.release import Release
 from releaser.services import Image, Service
+from releaser.terminal import Size
 from store.errors import SlipwayError
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
@@ -100,6 +103,39 @@ class Output(Generic[_Piece]):
     def close(self) -> None:
         """Let go of the connection."""
         self._written.close()
+
+
+class Attachment:
+    """A container's standard input, and what it writes: pairs of whether it is standard error, and bytes.
+
+    One thread may read while another one writes; any may close, which ends both.
+    """
+
+    def __init__(self, connection: Any, terminal: bool, asking: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._kept = connection  # closes the socket when it is collected
+        self._socket: socket.socket = connection._sock
+        # The SDK's limit for an answer; somebody may think for an hour, and so may a program.
+        self._socket.settimeout(None)
+        self._terminal = terminal
+        self._asking = asking
+
+    def __iter__(self) -> Iterator[tuple[bool, bytes]]:
+        with self._asking("read a container's output"):
+            for stream, chunk in frames_iter(self._kept, self._terminal):
+                yield stream == STDERR, chunk
+
+    def write(self, data: bytes) -> None:
+        """Write to standard input; waits while the program does not read. Raises OSError when it has ended."""
+        self._socket.sendall(data)
+
+    def end_input(self) -> None:
+        """Let standard input end. Raises OSError."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class Engine:
@@ -189,17 +225,23 @@ class Engine:
         return next(each for each in self.containers(release.instance, release.app_id) if each.id == identifier)
 
     def run_one_off(
-        self, release: Release, service: Service, avoid: Collection[str], begin: Callable[[str], None]
+        self,
+        release: Release,
+        service: Service,
+        avoid: Collection[str],
+        begin: Callable[[str], None],
+        console: Console | None = None,
     ) -> str:
         """Create a container for one command, `service`'s, and return its id once `begin` has started it.
 
-        `begin` may attach to it first. Raises VariableError as well.
+        `begin` may attach to it first; it is called again where the engine refuses an address. Raises VariableError as
+        well.
         """
-        variables = container.environment(release, service, 0)
+        variables = container.one_off_environment(release, service, console)
 
         def body(place: str, address: str) -> dict[str, Any]:
             return {
-                **container.one_off_body(release, service, place, address),
+                **container.one_off_body(release, service, place, address, console),
                 "Env": container.revealed(variables),
             }
 
@@ -246,6 +288,17 @@ class Engine:
         with self._asking("read a container's output"):
             written = self._client.attach(identifier, stream=True, demux=True)
         return Output(written, self._asking)
+
+    def attach_input(self, identifier: str, *, terminal: bool) -> Attachment:
+        """Return both ways of a container with a `Console`, which is not started yet."""
+        with self._asking("attach to a container"):
+            wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            return Attachment(self._client.attach_socket(identifier, wanted), terminal, self._asking)
+
+    def resize(self, identifier: str, size: Size) -> None:
+        """Tell a running container's pseudo-terminal how large it is."""
+        with self._asking("resize a terminal"):
+            self._client.resize(identifier, size.rows, size.columns)
 
     def log(self, identifier: str, *, lines: int, follow: bool, since: float | None = None) -> Output[bytes]:
         """Return the last lines that a container wrote, and with `follow` what it goes on to write until it exits.

@@ -59,7 +59,7 @@ def run_once(
 
     identifier = engine.run_one_off(release, Service(name, tuple(command)), avoid, begin)
     try:
-        with _Limit(partial(_kill, engine.url, identifier), cancelled, seconds) as limit:
+        with Limit(partial(kill, engine.url, identifier), cancelled, seconds) as limit:
             for pair in written:
                 for chunk, decoder, write in zip(pair, decoders, (out, err), strict=True):
                     if chunk and (text := decoder.decode(chunk)):
@@ -78,13 +78,14 @@ def run_once(
             raise
 
 
-def _kill(url: str, identifier: str) -> None:
+def kill(url: str, identifier: str) -> None:
+    """Kill a container, from any thread."""
     # With a client of its own, since this is not the thread that reads.
     with suppress(SlipwayError), Engine(url) as engine:  # it may just have ended by itself
         engine.kill(identifier)
 
 
-class _Limit:
+class Limit:
     """Watches over a block, and calls `end` when it is cancelled or takes too long."""
 
     def __init__(self, end: Callable[[], None], cancelled: threading.Event, seconds: float | None) -> None:
@@ -95,7 +96,7 @@ class _Limit:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="one-off limit", daemon=True)
 
-    def __enter__(self) -> _Limit:
+    def __enter__(self) -> Limit:
         self._thread.start()
         return self
 

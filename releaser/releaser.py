@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 
-from releaser.container import Container
+from releaser.attached import Typed, WriteBytes, run_attached
+from releaser.container import Console, Container
 from releaser.engine import Engine
 from releaser.health import Policy, Say
 from releaser.logs import Sink, read
@@ -17,9 +18,13 @@ from releaser.restore import lead, mend, restore
 from releaser.rollout import Rollout, Step
 from releaser.route import Certificate, Route
 from releaser.router import Router
-from releaser.services import services, words
+from releaser.services import Service, services, words
+from releaser.terminal import Terminal
 from store.errors import SlipwayError
 from store.services import NEW_SERVICE
+
+SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
+"""The image's best shell; what is more, such as a log-in shell, it may start itself."""
 
 
 class Releaser:
@@ -136,24 +141,33 @@ class Releaser:
         return state.exit_status
 
     def run_command(
-        self, release: Release, command: Sequence[str], *, out: Write, err: Write, gone: threading.Event
+        self,
+        release: Release,
+        command: Sequence[str],
+        terminal: Terminal | None,
+        *,
+        typed: Typed,
+        out: WriteBytes,
+        err: WriteBytes,
+        gone: threading.Event,
     ) -> int:
         """Run somebody's command in a container of its own until it ends, or they have gone; return its exit status.
 
-        One word is a line, run as a Procfile's would be; several are handed to the image as they are.
+        One word is a line, run as a Procfile's would be; several are handed to the image as they are; none is a shell.
+        See `releaser.attached.run_attached`.
         """
         with Engine(self._engine) as engine:
             if len(command) == 1:
                 command = words("the command", command[0], engine.image(release.image))
-            state = run_once(
+            state = run_attached(
                 engine,
                 release,
-                "ssh",
-                command,
+                Service("ssh", tuple(command or SHELL)),
+                Console(terminal, bare=not command),
+                typed=typed,
                 out=out,
                 err=err,
-                cancelled=gone,
-                seconds=None,
+                gone=gone,
                 avoid=self._proxy.addresses(),
                 left=self._left.add,
             )

@@ -5,6 +5,7 @@ It speaks the protocol of `hooks.engine_room`. Whole paths with the real engine 
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import shlex
@@ -121,7 +122,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        chunked = "Transfer-Encoding" in self.headers
+        body = json.loads(self._chunk() if chunked else self.rfile.read(int(self.headers["Content-Length"])))
         room = self.room
         user = room.users[body["user"]] if body.get("user") is not None else None
         if self.path == "/authenticate":
@@ -135,13 +137,40 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 name = next(key for key, value in room.apps.items() if value is app)
                 self._answer(200, {"app": name, "path": str(app.path), "deploying_branches": app.deploying_branches})
         elif self.path == "/commands":
-            self._stream(lambda write: room.command(user, body["line"], body["stdin"], write))
+            if body["line"].startswith("attach"):
+                self._stream(lambda write: self._attach(body["terminal"], write))
+            else:
+                self._stream(lambda write: room.command(user, body["line"], body["stdin"], write))
         elif self.path == "/stored":
             room.stored.append(body)
             self._answer(200, {})
         elif self.path == "/pushes":
             room.pushes.append(body)
             self._stream(lambda write: room.deploy(body, write))
+
+    def _chunk(self) -> bytes:
+        """Return one chunk of the body, which is a frame."""
+        chunk = self.rfile.read(int(self.rfile.readline(), 16))
+        assert self.rfile.readline() == b"\r\n"
+        return chunk
+
+    def _attach(self, terminal: list[Any] | None, write: Write) -> None:
+        """Stand for a program that repeats what it reads, and tells of its terminal on standard error."""
+
+        def raw(name: str, data: bytes) -> None:
+            write(**{name: base64.b64encode(data).decode()})
+
+        raw("raw_err", f"{terminal}\n".encode())
+        self.room.wait_if_held()
+        write(attach=True)
+        while "end" not in (frame := json.loads(self._chunk())):
+            if "in" in frame:
+                data = base64.b64decode(frame["in"])
+                write(taken=len(data))
+                raw("raw", data)
+            else:
+                raw("raw_err", f"{frame}\n".encode())
+        write(exit=5)
 
     def _answer(self, status: int, body: Any) -> None:
         self.send_response(status)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 
 from gitserver.command import MAX_INPUT_BYTES
+from hooks.command_input import WINDOW_BYTES
 from tests.gitserver.conftest import Door, eventually
 
 
@@ -97,3 +99,54 @@ def test_git_services_take_one_repository(door: Door) -> None:
         done = door.ssh("alice", line)
         assert done.returncode == 2, line
         assert b"takes one repository" in done.stderr
+
+
+def test_a_program_reads_and_writes_bytes_as_they_are(door: Door) -> None:
+    typed = random.Random(1).randbytes(3 * WINDOW_BYTES + 1)
+    done = door.ssh("alice", "attach", stdin=typed)
+    assert done.stdout == typed
+    assert done.stderr == b"None\n"
+    assert done.returncode == 5
+
+
+def test_a_program_at_a_terminal_gets_every_key_and_the_terminals_size(door: Door) -> None:
+    channel = door.client("alice").open_session()
+    channel.get_pty("xterm-256color", 100, 30)
+    channel.exec_command("attach")
+    errors = channel.makefile_stderr("rb")
+    assert errors.readline() == b"['xterm-256color', 100, 30]\n"
+    channel.sendall(b"a\x03b\n")
+    assert channel.makefile("rb").read(4) == b"a\x03b\n", "no line end is changed, and Ctrl-C is a key like others"
+    channel.resize_pty(120, 40)
+    assert errors.readline() == b"{'columns': 120, 'rows': 40}\n"
+    channel.shutdown_write()
+    assert channel.recv_exit_status() == 5
+
+
+def test_what_is_typed_before_the_program_is_there_reaches_it(door: Door) -> None:
+    door.engine_room.hold = True
+    channel = door.client("alice").open_session()
+    channel.get_pty("../../etc/passwd", 0, 0)
+    channel.exec_command("attach")
+    assert channel.makefile_stderr("rb").readline() == b"['dumb', 80, 24]\n"
+    assert door.engine_room.held.wait(20)
+    channel.sendall(b"early\n")
+    channel.shutdown_write()
+    door.engine_room.release.set()
+    assert channel.makefile("rb").read() == b"early\n"
+    assert channel.recv_exit_status() == 5
+
+
+def test_whoever_leaves_a_program_leaves_nothing_behind(door: Door) -> None:
+    before = door.settled()
+    client = subprocess.Popen(
+        [*door.ssh_words("alice", "-tt"), "git@127.0.0.1", "attach"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert client.stdin
+    assert client.stdout
+    client.stdin.write(b"x")
+    client.stdin.flush()
+    assert client.stdout.read(1) == b"x"
+    client.kill()
+    client.communicate()
+    eventually(lambda: door.counts() == before, f"{before} became {door.counts()}")
