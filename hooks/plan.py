@@ -15,6 +15,7 @@ from store.config import merge
 from store.configs import ConfigVersion
 from store.database import Store
 from store.endpoints import Endpoint
+from store.errors import UsageError
 from store.operations import Operation
 from store.releases import Artifact, Release
 from store.services import NEW_SERVICE, ServiceSettings
@@ -54,8 +55,22 @@ class Plan:
         return replace(self, services={**new, **self.services})
 
 
+class NoSuchServiceError(UsageError):
+    """The app's current release has no service of that name."""
+
+
+def require_service(app: App, current: Release, name: str) -> None:
+    """Raise NoSuchServiceError if a service is none of an app's current release."""
+    known = processes.names(current.artifact.procfile)
+    if name not in known:
+        raise NoSuchServiceError(f"{app.handle} has no service {name[:63]!r}; it has {', '.join(known)}")
+
+
 def make(store: Store, repository: BareRepository, operation: Operation, log: OperationLog) -> Plan:
-    """Return the plan of an operation. From now on its log hides what the config before and after it holds."""
+    """Return the plan of an operation. From now on its log hides what the config before and after it holds.
+
+    Raises NoSuchServiceError for a service that went with a release while the operation waited.
+    """
     with store.read() as connection:
         request = Request.load(operations.request(connection, store.seal, operation))
         app = apps.by_id(connection, operation.app_id)
@@ -72,6 +87,8 @@ def make(store: Store, repository: BareRepository, operation: Operation, log: Op
     if values != config.values:
         config = ConfigVersion(None, config.number, values)
     if request.service is not None:
+        if current is not None:
+            require_service(app, current, request.service)
         settled[request.service] = settled.get(request.service, NEW_SERVICE).changed(request.settings)
     log.hide([before.values, request.changes, config.values])
     return Plan(operation, request, app, repository, config, current, number, repository.branches(), settled, ways_in)

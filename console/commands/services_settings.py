@@ -8,15 +8,11 @@ import click
 
 from console.grammar import Call, command, of_app
 from hooks.artifacts import NothingToReleaseError
+from hooks.plan import require_service
 from hooks.request import Request
-from releaser import services as processes
 from store import releases
 from store.errors import UsageError
 from store.operations import Operation
-
-
-class NoSuchServiceError(UsageError):
-    """The app's current release has no service of that name."""
 
 
 def change_service(
@@ -31,9 +27,7 @@ def change_service(
         current = releases.current(connection, app)
     if current is None:
         raise NothingToReleaseError(f"{handle} has not been deployed yet; its services come with its first release")
-    known = processes.names(current.artifact.procfile)
-    if service not in known:
-        raise NoSuchServiceError(f"{handle} has no service {service[:63]!r}; it has {', '.join(known)}")
+    require_service(app, current, service)
     return call.room.operations.open(app, call.user_id, Request("scale", service=service, settings=changes))
 
 
