@@ -23,6 +23,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path.path == "/headers":
             text = json.dumps({name.lower(): value for name, value in self.headers.items()})
         elif path.path == "/healthcheck":
+            time.sleep(1e6 if "HANG" in os.environ else 0)
             status = int(os.environ.get("HEALTH", "200"))
         elif path.path == "/exit":
             os._exit(1)

@@ -11,7 +11,7 @@ import pytest
 
 from releaser.engine import Engine, EngineUnreachableError
 from releaser.haproxy import PortInUseError, RouteTakenError
-from releaser.health import ExitedError, UnhealthyError
+from releaser.health import OVERLAPPING_SECONDS, ExitedError, UnhealthyError
 from releaser.procfile import ProcfileError
 from releaser.route import Route
 from releaser.services import NothingToRunError
@@ -344,3 +344,44 @@ def test_a_container_that_dies_among_others_is_passed_over(house: House) -> None
     assert {house.get().status_code for _ in range(3)} == {200}
     house.releaser.mend(release)
     assert len(house.running()) == 2
+
+
+def test_uptime_counts_where_somebody_prefers_it_to_the_healthcheck(
+    house: House, build: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = build("HEALTHCHECK --interval=200ms --retries=1 CMD false")
+    worker, simple = "worker: exec sleep 600\n", ServiceSettings(simple_health_check=True, force_zero_downtime=True)
+    monkeypatch.setattr("releaser.rollout.OVERLAPPING_SECONDS", 1.0)
+    house.deploy(image=image, procfile=worker, services={"worker": simple})
+    assert house.said[-3:-1] == ["worker: waiting 1 s to see that it keeps running", "worker: running"]
+    with pytest.raises(ExitedError, match="service 'worker' exited with status 4"):
+        house.deploy(image=image, procfile="worker: sleep 0.5; exit 4\n", services={"worker": simple})
+    assert house.running() == [("worker", 1)]
+    with pytest.raises(UnhealthyError, match=r"did not pass its image's HEALTHCHECK as often as it may fail"):
+        house.deploy(image=image, procfile=worker)
+    assert house.running() == [("worker", 1)]
+
+
+def test_the_uptime_that_is_asked_for_is_aptibles() -> None:
+    assert OVERLAPPING_SECONDS == 30
+
+
+def test_a_health_check_that_hangs_is_given_up(house: House) -> None:
+    house.deploy({"ANSWER": "good"})
+    with pytest.raises(UnhealthyError, match=r"GET /healthcheck on port 8080, within 6 s: it takes the connection"):
+        house.deploy({"HANG": "1", "STRICT_HEALTH_CHECKS": "true", "RELEASE_HEALTHCHECK_TIMEOUT": "6"})
+    assert house.answer() == "good"
+
+
+def test_a_container_that_runs_is_fenced_in_and_comes_up_again(house: House) -> None:
+    house.deploy()
+    found = house.client.api.inspect_container(house.container("cmd").id)["HostConfig"]
+    assert found["RestartPolicy"]["Name"] == "unless-stopped"
+    assert found["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert (found["Memory"], found["MemorySwap"], found["PidsLimit"]) == (1024 << 20, 1024 << 20, 1024)
+    assert (found["Init"], found["SecurityOpt"], found["Privileged"]) == (True, ["no-new-privileges"], False)
+    assert sorted(found["CapDrop"]) == ["CAP_MKNOD", "CAP_NET_RAW"] or sorted(found["CapDrop"]) == ["MKNOD", "NET_RAW"]
+    inside = house.client.containers.get(house.container("cmd").id)
+    told = inside.exec_run(["/bin/sh", "-c", "cat /proc/1/comm; grep NoNewPrivs /proc/self/status"]).output.decode()
+    assert "init" in told.splitlines()[0]
+    assert told.splitlines()[1].split() == ["NoNewPrivs:", "1"]
