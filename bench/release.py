@@ -44,6 +44,9 @@ from store.secret import Secret
 RELEASES = 50
 CONNECTIONS = 40
 QUIET_SECONDS = 10
+PARTS = ("kept", "close", "single")
+"""Under kept connections, under connections that are closed after each answer, and releases without load."""
+
 ROUNDS = 10
 """Releases without load, for what one costs."""
 
@@ -211,6 +214,19 @@ def engine_alone(house: House, client: docker.DockerClient) -> float:
     return took
 
 
+def without_load(house: House, client: docker.DockerClient) -> None:
+    """Print what a release costs beyond the engine and the app, and how soon its route leads to it."""
+    alone, releases, switches = [], [], []
+    for _ in range(ROUNDS):  # in turn, so that the machine's moods meet both
+        alone.append(engine_alone(house, client))
+        releases.append(house.roll_out()[1])
+        switches.append(switch_latency(house))
+    overhead = (statistics.median(releases) - statistics.median(alone)) * 1000
+    print(f"\nFrom healthy to the first answer on the route: {statistics.median(switches):.1f} ms (median)")
+    print(f"Engine and app alone: {statistics.median(alone):.2f} s; a release: {statistics.median(releases):.2f} s")
+    print(f"A release (or a rollback) beyond that: {overhead:.0f} ms")
+
+
 def build(client: docker.DockerClient, base: str) -> str:
     """Build the app's image and return its id."""
     context = io.BytesIO()
@@ -229,7 +245,9 @@ def main() -> None:
     """Run everything."""
     parser = argparse.ArgumentParser(prog="python -m bench.release", description=__doc__)
     parser.add_argument("--releases", type=int, default=RELEASES, help="releases under each load (default %(default)s)")
+    parser.add_argument("--part", choices=PARTS, action="append", help="this part only; repeatable, all by default")
     options = parser.parse_args()
+    parts = options.part or PARTS
     engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     base = f"slipway-bench-{uuid.uuid4().hex[:8]}:python"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -246,17 +264,13 @@ def main() -> None:
         print(f"{os.cpu_count()} cores, Linux {platform.release()}, Docker {client.version()['Version']}\n")
         print("| load | releases | requests | failed | p99 quiet, ms | p99 during, ms | ratio |")
         print("|---|---|---|---|---|---|---|", flush=True)
-        under_load(house, options.releases, f"{CONNECTIONS} kept connections")
-        under_load(house, options.releases, f"{CONNECTIONS} with `Connection: close`", "--header", "Connection: close")
-        alone, releases, switches = [], [], []
-        for _ in range(ROUNDS):  # in turn, so that the machine's moods meet both
-            alone.append(engine_alone(house, client))
-            releases.append(house.roll_out()[1])
-            switches.append(switch_latency(house))
-        overhead = (statistics.median(releases) - statistics.median(alone)) * 1000
-        print(f"\nFrom healthy to the first answer on the route: {statistics.median(switches):.1f} ms (median)")
-        print(f"Engine and app alone: {statistics.median(alone):.2f} s; a release: {statistics.median(releases):.2f} s")
-        print(f"A release (or a rollback) beyond that: {overhead:.0f} ms")
+        if "kept" in parts:
+            under_load(house, options.releases, f"{CONNECTIONS} kept connections")
+        if "close" in parts:
+            close = ("--header", "Connection: close")
+            under_load(house, options.releases, f"{CONNECTIONS} with `Connection: close`", *close)
+        if "single" in parts:
+            without_load(house, client)
 
 
 if __name__ == "__main__":

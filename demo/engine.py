@@ -63,9 +63,44 @@ def answering() -> str | None:
     return url
 
 
+class Dockerd:
+    """A private engine's daemon, which can be stopped or killed, and started again, as on any machine."""
+
+    def __init__(self, url: str, words: list[str], log: Path, environment: dict[str, str]) -> None:
+        self.url = url
+        self._words = words
+        self._log = log
+        self._environment = environment
+        self._process: Process | None = None
+
+    def start(self) -> None:
+        """Start it and return when it answers."""
+        self._process = Process(self._words, log=self._log, environment=self._environment)
+        _wait_until_it_answers(self.url, self._process)
+
+    def stop(self) -> None:
+        """Stop it in good order: it stops its containers."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL): its containers run on."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+
 @contextmanager
 def private_engine(folder: Path) -> Iterator[str]:
-    """Run an engine of its own in `folder` (made if need be) and yield its URL.
+    """Run an engine as `private_dockerd` does, and yield its URL."""
+    with private_dockerd(folder) as dockerd:
+        yield dockerd.url
+
+
+@contextmanager
+def private_dockerd(folder: Path) -> Iterator[Dockerd]:
+    """Run an engine of its own in `folder` (made if need be) and yield its daemon, to be left running.
 
     All its containers, processes, mounts and network interfaces are gone afterwards, and `folder` with them. Raises
     EngineMissingError where it cannot be started.
@@ -77,13 +112,15 @@ def private_engine(folder: Path) -> Iterator[str]:
     try:
         with _usual_network() if alone else _own_bridge() as bridge, _containerd(folder) as containerd:
             words = _dockerd(folder, containerd, bridge)
-            with Process(words, log=folder / "dockerd.log", environment=_environment(folder)) as dockerd:
-                url = f"unix://{folder}/docker.sock"
-                _wait_until_it_answers(url, dockerd)
+            dockerd = Dockerd(f"unix://{folder}/docker.sock", words, folder / "dockerd.log", _environment(folder))
+            try:
+                dockerd.start()
                 try:
-                    yield url
+                    yield dockerd
                 finally:
-                    _remove_containers(url)
+                    _remove_containers(dockerd.url)
+            finally:
+                dockerd.stop()
     finally:
         mounts.remove_folder(folder)
 
