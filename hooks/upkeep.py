@@ -96,6 +96,8 @@ class Upkeep:
             with self._store.read() as connection:
                 # Read anew: an operation may have ended since the apps were listed.
                 app = apps.by_id(connection, app.id)
+                if app.deleted_at is not None:
+                    return
                 plan = self._pipeline.current_plan(connection, app)
                 route = self._pipeline.idle_route(connection, app)
             if plan is not None:
