@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 import docker
@@ -23,7 +23,7 @@ from tests.releaser.conftest import until
 from tests.stories.web_app import files
 from tests.world.working_copy import Repo
 
-SIZE = "python3 -c 'import os; print(*os.get_terminal_size())'"
+SIZE = "python3 -c 'import os; print(*os.get_terminal_size(0))'"
 """Prints columns and rows in a container."""
 
 NewApp = Callable[[Person], Repo]
@@ -32,11 +32,12 @@ NewApp = Callable[[Person], Repo]
 class AtTerminal:
     """A program at a pseudo-terminal of 100 columns and 30 rows, with somebody who types and reads."""
 
-    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, words: list[str], environment: Mapping[str, str]) -> None:
         self.said = b""
+        self._status: int | None = None
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
-            os.execvpe(words[0], words, environment | {"TERM": "xterm-256color"})
+            os.execvpe(words[0], words, {**environment, "TERM": "xterm-256color"})
         self.resize(100, 30)
 
     def resize(self, columns: int, rows: int) -> None:
@@ -45,7 +46,7 @@ class AtTerminal:
     def type(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 30) -> None:
         """Return once it has shown `text` since the last time that something was waited for."""
         deadline = time.monotonic() + seconds
         while text.encode() not in self.said:
@@ -55,14 +56,37 @@ class AtTerminal:
         _, _, self.said = self.said.partition(text.encode())
 
     def end(self) -> int:
-        """Wait for the program's end and return its exit status; hang up if it does not come to one."""
+        """Wait for the program's end and return its exit status."""
         try:
             while os.read(self._terminal, 1 << 14):
                 pass
         except OSError:  # a pseudo-terminal's way to tell that nobody has its other end any more (pty(7))
             pass
-        os.close(self._terminal)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.hang_up()
+
+    def hang_up(self) -> int:
+        """Close the terminal, whatever goes on there, and return the program's exit status."""
+        if self._status is None:
+            os.close(self._terminal)
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+
+StartAtTerminal = Callable[[list[str], Mapping[str, str]], AtTerminal]
+
+
+@pytest.fixture
+def at_terminal() -> Iterator[StartAtTerminal]:
+    """Start programs at a terminal; who is still there in the end leaves."""
+    started: list[AtTerminal] = []
+
+    def start(words: list[str], environment: Mapping[str, str]) -> AtTerminal:
+        started.append(AtTerminal(words, environment))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.hang_up()
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +109,10 @@ def visitors(client: docker.DockerClient) -> list[str]:
     return [each["Id"] for each in client.api.containers(all=True, filters={"label": "slipway.one-off"})]
 
 
-def test_a_shell_at_a_terminal(shop: Repo, alice: Person, client: docker.DockerClient) -> None:
-    shell = AtTerminal(["ssh", "-t", HOST, f"ssh --app {shop.app}"], dict(alice.environment))
+def test_a_shell_at_a_terminal(
+    shop: Repo, alice: Person, client: docker.DockerClient, at_terminal: StartAtTerminal
+) -> None:
+    shell = at_terminal(["ssh", "-t", HOST, f"ssh --app {shop.app}"], alice.environment)
     shell.wait_for("# ")
     shell.type(f"echo re''ady $GREETING $TERM $({SIZE})\n")
     shell.wait_for("ready hello xterm-256color 100 30\r\n")
@@ -120,7 +146,7 @@ def test_bytes_go_through_pipes_as_they_are(shop: Repo, alice: Person) -> None:
     assert (script.stdout, script.returncode) == ("from a script\n", 4)
 
 
-@pytest.mark.parametrize("command", ["sleep 600", "yes"])
+@pytest.mark.parametrize("command", ["sleep 600", "cat /dev/zero"])
 def test_whoever_goes_takes_the_container_along(
     shop: Repo, alice: Person, client: docker.DockerClient, command: str
 ) -> None:
@@ -146,9 +172,9 @@ def test_whoever_goes_takes_the_container_along(
     until(lambda: visitors(client) == [], 30)
 
 
-def test_a_shell_on_the_servers_own_machine(shop: Repo, slipway: Server) -> None:
+def test_a_shell_on_the_servers_own_machine(shop: Repo, slipway: Server, at_terminal: StartAtTerminal) -> None:
     words = [*PROGRAM, "ssh", "--app", shop.app, "--data", str(slipway.data)]
-    shell = AtTerminal(words, slipway.environment)
+    shell = at_terminal(words, slipway.environment)
     shell.wait_for("# ")
     shell.type(f"echo re''ady $({SIZE})\n")
     shell.wait_for("ready 100 30\r\n")
@@ -158,9 +184,9 @@ def test_a_shell_on_the_servers_own_machine(shop: Repo, slipway: Server) -> None
 
 
 def test_a_server_that_dies_leaves_no_container(
-    alice: Person, shop: Repo, slipway: Server, client: docker.DockerClient
+    alice: Person, shop: Repo, slipway: Server, client: docker.DockerClient, at_terminal: StartAtTerminal
 ) -> None:
-    shell = AtTerminal(["ssh", "-t", HOST, f"ssh --app {shop.app}"], dict(alice.environment))
+    shell = at_terminal(["ssh", "-t", HOST, f"ssh --app {shop.app}"], alice.environment)
     shell.wait_for("# ")
     shell.type("echo re''ady\n")
     shell.wait_for("ready\r\n")
