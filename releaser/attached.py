@@ -49,11 +49,13 @@ def run_attached(
     err: WriteBytes,
     gone: threading.Event,
     avoid: Collection[str] = (),
+    left: Callable[[str], None] = lambda _identifier: None,
 ) -> State:
     """Run a service's command in a new container and return how it ended; the container is gone then.
 
     Once `gone` is set, nobody is there any more: the command is killed, and CancelledError raised. Raises
-    EngineUnreachableError, EngineRefusedError and VariableError as well.
+    EngineUnreachableError, EngineRefusedError and VariableError as well. `left` is told of a container that the engine
+    does not remove.
     """
     attachments: list[Attachment] = []
 
@@ -77,7 +79,11 @@ def run_attached(
     finally:
         for attachment in attachments:
             attachment.close()
-        engine.remove(identifier)
+        try:
+            engine.remove(identifier)
+        except SlipwayError:
+            left(identifier)
+            raise
 
 
 class _Typist:
