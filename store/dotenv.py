@@ -45,7 +45,10 @@ def parse(text: str) -> Config:
             raise UsageError(f"the quote that line {line} of the input opens is never closed")
         else:
             plain = _PLAIN.match(text, start.end())
-            assert plain  # noqa: S101  (the pattern matches the empty text)
+            if not plain:
+                raise UsageError(
+                    f"line {line} of the input has a carriage return that ends no line; put the value into quotes"
+                )
             value, position = plain["text"], plain.end()
         rest = _BLANK.match(text, position)
         if not rest:

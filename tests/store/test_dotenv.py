@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from store import dotenv
@@ -30,6 +30,8 @@ def test_single_quotes_are_literal(variables: dict[str, str]) -> None:
 
 
 @given(st.text(max_size=200))
+@example("A=\r")
+@example("A=b\rc")
 def test_any_text_is_read_or_refused_in_a_sentence(text: str) -> None:
     try:
         dotenv.parse(text)
