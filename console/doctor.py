@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from console.privileges import check_engine, check_port
 from console.settings import Settings
 from gitserver import git_program
 from hooks.repository import BareRepository
@@ -29,6 +30,8 @@ LEAST_FREE_BYTES = 2 << 30
 
 EXPIRY_NEAR = timedelta(days=21)
 """Managed certificates are renewed before that, so one that is left has a reason; others need their owner's time."""
+
+RUNNING = "it is running"
 
 FSCK_SECONDS = 600
 """After which the examination of one repository is given up."""
@@ -49,7 +52,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _finding("disk", lambda: _disk(settings.data.root))
     yield _finding("engine", _engine)
     if settings.router == "haproxy":
-        yield _finding("proxy", lambda: _program("haproxy", "routes", "-v"))
+        yield _finding("proxy", lambda: _proxy(settings))
     yield _finding("git", lambda: _program("git", "fast pushes and clones", "--version"))
     yield _finding("server", lambda: _serving(settings.data.lock))
     try:
@@ -94,8 +97,17 @@ def _disk(folder: Path) -> str:
 
 def _engine() -> str:
     url = os.environ.get("DOCKER_HOST")
+    check_engine(url)
     with Engine(url):
         return url or DEFAULT_URL
+
+
+def _proxy(settings: Settings) -> str:
+    found = _program("haproxy", "routes", "-v")
+    # A server that runs was perhaps given more than whoever asks here has.
+    if settings.domain and _serving(settings.data.lock) != RUNNING:
+        check_port(settings.http.port)
+    return found
 
 
 def _program(name: str, purpose: str, *question: str) -> str:
@@ -137,7 +149,7 @@ def _serving(lock: Path) -> str:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return "it is running"
+            return RUNNING
     return "it is not running"
 
 

@@ -131,7 +131,12 @@ class Supervisor:
 
     def _listeners(self) -> list[tuple[socket.socket, Address]]:
         """Return the sockets for SSH and for HTTP: those that were passed, by their ports, or else new ones."""
-        passed = {listener.getsockname()[1]: listener for listener in self._manager.listeners()}
+        passed: dict[int, socket.socket] = {}
+        for listener in self._manager.listeners():
+            port = listener.getsockname()[1]
+            if port in passed:
+                raise ListenError(f"the service manager passed two sockets for port {port}; let it pass one, for [::]")
+            passed[port] = listener
         chosen = []
         for address, variable in ((self._settings.ssh, "SLIPWAY_SSH"), (self._settings.api, "SLIPWAY_API")):
             given = passed.pop(address.port, None)

@@ -88,6 +88,9 @@ def _from_this_machine(request: Request) -> bool:
     """Return whether the client is on the loopback address, and nobody stands in front of it."""
     if request.client is None or any(name in request.headers for name in FORWARDED):
         return False
-    address = ipaddress.ip_address(request.client.host.partition("%")[0])
+    try:
+        address = ipaddress.ip_address(request.client.host.partition("%")[0])
+    except ValueError:
+        return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback

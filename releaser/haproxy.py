@@ -54,6 +54,8 @@ def bindable(host: str, port: int) -> bool:
         try:
             probe.bind((host, port))
             probe.listen()
+        except PermissionError:
+            return True  # HAProxy may have a capability that we lack, and says so itself if it has not
         except OSError:
             return False
     return True
