@@ -1,18 +1,21 @@
 """The schema, and what transactions promise."""
 
 import threading
+from importlib import resources
 from pathlib import Path
 
+import alembic.command
+import alembic.config
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from store import apps, configs, operations, users
 from store.data_folder import DataFolder, DataFolderError
 from store.database import Store
 from store.secret import Secret
-from store.tables import metadata
+from store.tables import endpoints, metadata
 
 
 @pytest.fixture
@@ -23,6 +26,26 @@ def store(tmp_path: Path) -> Store:
 def test_migrations_build_the_schema_that_the_code_knows(store: Store) -> None:
     with store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_endpoints_of_before_they_had_kinds_are_kept(tmp_path: Path) -> None:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(resources.files("store") / "migrations"))
+    engine = create_engine(f"sqlite:///{tmp_path}/former.db")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0008")
+        for statement in (
+            "INSERT INTO environments (id, handle, created_at) VALUES (1, 'alice', CURRENT_TIMESTAMP)",
+            "INSERT INTO apps (id, handle, environment_id, created_at) VALUES (7, 'shop', 1, CURRENT_TIMESTAMP)",
+            "INSERT INTO endpoints (host, app_id) VALUES ('www.shop.example', 7)",
+        ):
+            connection.execute(text(statement))
+        alembic.command.upgrade(config, "head")
+        (kept,) = connection.execute(endpoints.select())
+    engine.dispose()
+    assert (kept.host, kept.app_id, kept.managed, kept.redirect) == ("www.shop.example", 7, False, False)
+    assert (kept.certificate, kept.tcp_port, kept.service) == (None, None, None)
 
 
 def test_a_folder_that_was_not_prepared_is_said_to_be_none(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Endpoints with a certificate, a TCP port, another service; and accounts at certificate authorities."""
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,9 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.rename_table("endpoints", "former_endpoints")
-    op.drop_index("ix_endpoints_app_id", table_name="former_endpoints")
-    op.create_table(
+    # Kept here and not in a table of another name, whose indexes would hold the names that the new one needs.
+    former = op.get_bind().execute(sa.text("SELECT app_id, host FROM endpoints")).all()
+    op.drop_table("endpoints")
+    made = op.create_table(
         "endpoints",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("app_id", sa.Integer(), nullable=False),
@@ -31,11 +34,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("host", name=op.f("uq_endpoints_host")),
         sa.UniqueConstraint("tcp_port", name=op.f("uq_endpoints_tcp_port")),
     )
-    op.execute(
-        "INSERT INTO endpoints (app_id, host, managed, redirect, created_at) "
-        "SELECT app_id, host, false, false, CURRENT_TIMESTAMP FROM former_endpoints"
+    now = datetime.now(UTC)
+    op.bulk_insert(
+        made,
+        [
+            {"app_id": app_id, "host": host, "managed": False, "redirect": False, "created_at": now}
+            for app_id, host in former
+        ],
     )
-    op.drop_table("former_endpoints")
     with op.batch_alter_table("endpoints", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_endpoints_app_id"), ["app_id"], unique=False)
     op.create_table(
