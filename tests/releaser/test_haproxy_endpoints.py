@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import signal
 import socket
 import socketserver
 import ssl
@@ -104,6 +106,10 @@ def test_each_host_name_shows_its_own_certificate_and_none_shows_anothers(
         assert len(keys) == 2
         assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
         assert all("PRIVATE" not in file.read_text() for file in tmp_path.glob("**/haproxy.cfg"))
+        master = int(next(tmp_path.glob("**/haproxy.pid")).read_text().split()[0])
+        os.kill(master, signal.SIGKILL)
+        tls_proxy.start()
+        assert Visitor("www.shop.example", tls).ask() == "shop", "it comes back with its certificates"
         tls_proxy.lead(8, Route(host="blog.apps.example"), [blog])
         assert len(list(tmp_path.glob("**/certificates/*"))) == 1, "a key that nobody needs is not kept"
         with pytest.raises(ssl.SSLError):
