@@ -8,31 +8,23 @@ of one, is a reload of the master, which loses none either.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from releaser import haproxy_config
+from releaser import haproxy_certificates, haproxy_config
 from releaser.haproxy_backends import Routing
-from releaser.haproxy_config import (
-    ADMIN_SOCKET,
-    CERTIFICATE_LIST,
-    CERTIFICATES,
-    KEEP_ALIVE_SECONDS,
-    MASTER_SOCKET,
-    Listening,
-)
+from releaser.haproxy_certificates import CertificateFiles
+from releaser.haproxy_config import ADMIN_SOCKET, KEEP_ALIVE_SECONDS, MASTER_SOCKET, Listening
 from releaser.haproxy_daemon import Daemon, ProxyFailedError, unprivileged_user, until
 from releaser.haproxy_master import Master, ProxyUnreachableError, Worker
 from releaser.haproxy_process import CONFIG_FILE, PID_FILE
-from releaser.route import OWN, Certificate, Destination, Endpoint, Route, Target, Targets
+from releaser.route import OWN, Certificate, Destination, Route, Target, Targets
 from releaser.services import Service
-from store.errors import SlipwayError, UsageError
+from store.errors import SlipwayError
 
 DRAIN_SECONDS = 15.0
 """How long requests under way may take until their container is stopped, as on Aptible."""
@@ -82,6 +74,7 @@ class Proxy:
         self._folder = folder.absolute()
         self._program = program
         self._daemon = Daemon(self._folder, program)
+        self._certificates = CertificateFiles(self._folder)
         self._listening = replace(listening or Listening(), user=unprivileged_user())
         self._drain_seconds = drain_seconds
         self._master = Master(self._folder / MASTER_SOCKET)
@@ -125,9 +118,9 @@ class Proxy:
             self.stop()
             (self._folder / CONFIG_FILE).unlink(missing_ok=True)
             until(lambda: not self.running)  # its keeper ends it now
-            for name in (PID_FILE, MASTER_SOCKET, ADMIN_SOCKET, CERTIFICATE_LIST):
+            for name in (PID_FILE, MASTER_SOCKET, ADMIN_SOCKET):
                 (self._folder / name).unlink(missing_ok=True)
-            shutil.rmtree(self._folder / CERTIFICATES, ignore_errors=True)
+            self._certificates.remove()
 
     def routes(self) -> dict[int, Routing]:
         """Return what the proxy leads to, by app."""
@@ -201,16 +194,8 @@ class Proxy:
         return sum(self._in_flight(backend.name, range(len(backend.servers))) for backend in routing.backends)
 
     def check_certificate(self, certificate: Certificate) -> None:
-        """Raise UsageError for a certificate that HAProxy would not take: with it, no app's route could change."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="check-") as name:
-            trial = Proxy(Path(name), Listening("127.0.0.1", https_host="127.0.0.1", https_port=1))
-            route = Route(host="a.invalid", endpoints=(Endpoint(host="b.invalid", certificate=certificate),))
-            routings = {1: Routing.new(1, route)}
-            trial._write_certificates(routings)
-            trial._write(haproxy_config.render(routings, trial._listening))
-            if complaint := Daemon(Path(name), self._program).complaint():
-                raise UsageError(f"HAProxy does not take this certificate: {complaint.rpartition(': ')[2]}")
+        """Raise UsageError for a certificate that HAProxy would not take."""
+        haproxy_certificates.check(self._folder, self._program, certificate)
 
     def _let_go(self, routing: Routing) -> bool:
         """Return whether the draining servers of an app have no request in flight, and will get no more."""
@@ -232,10 +217,10 @@ class Proxy:
         try:
             self._apply(after, changed)
         except BaseException:
-            self._write_certificates(before)
+            self._certificates.write(before)
             self._write(haproxy_config.render(before, self._listening))
             raise
-        self._remove_certificates(after)
+        self._certificates.prune(after)
 
     def _apply(self, routings: Mapping[int, Routing], changed: int | None) -> None:
         """Write the configuration and make the proxy follow it. `changed` is the one app that differs, None for any."""
@@ -250,7 +235,7 @@ class Proxy:
         if not workers:
             self._daemon.end_strays()
         self._check_ports(routings, bool(workers))
-        self._write_certificates(routings)
+        self._certificates.write(routings)
         self._write(haproxy_config.render(routings, listening))
         if workers:
             self._reload(digest)
@@ -299,31 +284,6 @@ class Proxy:
         fresh.write_text(text)
         fresh.replace(self._folder / CONFIG_FILE)
 
-    def _write_certificates(self, routings: Mapping[int, Routing]) -> None:
-        folder = self._folder / CERTIFICATES
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for certificate in _certificates(routings):
-            file = self._folder / haproxy_config.certificate_file(certificate.fingerprint)
-            if certificate.bundle is not None and not file.exists():
-                fresh = file.with_suffix(".new")
-                fresh.touch(mode=0o600)
-                fresh.write_text(certificate.bundle.reveal())
-                fresh.replace(file)
-        # One whose file somebody has removed must not keep the proxy from starting.
-        there = [
-            line
-            for line in haproxy_config.certificate_list(routings).splitlines(keepends=True)
-            if (self._folder / line.split()[0]).exists()
-        ]
-        (self._folder / CERTIFICATE_LIST).write_text("".join(there))
-
-    def _remove_certificates(self, routings: Mapping[int, Routing]) -> None:
-        """Remove the private keys that no route needs any more."""
-        needed = {f"{certificate.fingerprint}.pem" for certificate in _certificates(routings)}
-        for file in (self._folder / CERTIFICATES).glob("*"):
-            if file.name not in needed:
-                file.unlink()
-
     def _reload(self, digest: str) -> None:
         failed_before = self._master.failed_reloads()
         self._master.ask("reload")
@@ -344,12 +304,3 @@ class Proxy:
 
 def _by_destination(targets: Collection[Target] | Targets) -> Mapping[Destination, Collection[Target]]:
     return targets if isinstance(targets, Mapping) else {OWN: targets}
-
-
-def _certificates(routings: Mapping[int, Routing]) -> list[Certificate]:
-    return [
-        endpoint.certificate
-        for routing in routings.values()
-        for endpoint in routing.route.endpoints
-        if endpoint.certificate is not None
-    ]
