@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from docker.errors import APIError, NotFound
 
-from builder import output, registry
+from builder import disk, output, registry
 from builder.credentials import RegistryCredentials
 from builder.engine import IsolatedClient
 from builder.reference import Reference
@@ -132,6 +132,8 @@ def pull(
         inspection = client.image(exact)
     except (APIError, ValueError) as error:
         said = error.explanation if isinstance(error, APIError) else str(error)
+        if disk.NO_SPACE in str(said).lower():
+            raise disk.full(client, f"Pulling {reference}") from None
         raise PullFailedError(f"The engine could not pull {reference}: {output.one_line(str(said))}.") from None
     return Base(inspection["Id"], inspection)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from builder import bases, context, credentials, dockerfile, image, inputs, metrics, stages
+from builder import bases, context, credentials, disk, dockerfile, image, inputs, metrics, stages
 from builder.bases import Base
 from builder.buildkit.secrets import SecretMounts
 from builder.choice import choose
@@ -20,8 +20,9 @@ from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerfile import Dockerfile
 from builder.engine import SECONDS_A_MINUTE, EngineUnreachableError, IsolatedClient, TimeLimitError, session
 from builder.image import Image
+from builder.limits import Output, OutputLimitError
 from builder.options import DEFAULTS, Options
-from builder.plan import Builder, Plan
+from builder.plan import Builder, BuildFailedError, Plan, StepFailedError
 from builder.reference import Reference
 from builder.registry import Permission
 from builder.source import CommitTree, Source, SourceError, open_tree
@@ -83,7 +84,7 @@ def build(
         builder: Builder | None = None
         try:
             with session(engine, cancelled, deadline) as client:
-                builder = choose(options.builder, client)
+                builder = choose(options, client)
                 builder.check(file)
                 references = [use.reference for use in layout.uses.values()]
                 asked = [each for each in references if str(each) not in options.local_images]
@@ -127,11 +128,11 @@ def build(
                         labels=labels,
                         rebuild=rebuild,
                     )
-                    inspection = client.image(builder.build(client, plan, say))
+                    inspection = client.image(_run(builder, client, plan, Output(say)))
                     metrics.BUILT.inc()
                     made.append(name)
                     client.name_image(inspection["Id"], name)
-        except (CancelledError, TimeLimitError) as error:
+        except (CancelledError, TimeLimitError, OutputLimitError) as error:
             if builder:
                 _discard(builder, engine, made)
             if isinstance(error, TimeLimitError):
@@ -196,6 +197,16 @@ def _pull_all(
             for trigger in (found[use].inspection.get("Config") or {}).get("OnBuild") or ():
                 stages.check_trigger(trigger, use)
     return found
+
+
+def _run(builder: Builder, client: IsolatedClient, plan: Plan, output: Output) -> str:
+    try:
+        return builder.build(client, plan, output)
+    except BuildFailedError as error:
+        # A program says it in its output and ends with a status of its own; the engine says it in the error.
+        if disk.NO_SPACE in str(error).lower() or (output.no_space and isinstance(error, StepFailedError)):
+            raise disk.full(client, str(error).rstrip(".") + ". The build") from None
+        raise
 
 
 def _discard(builder: Builder, engine: str | None, names: Iterable[str]) -> None:

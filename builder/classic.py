@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import IO, Any, cast
+from typing import Any
 
 import requests
 from docker.errors import APIError, DockerException
@@ -15,8 +16,10 @@ from docker.errors import APIError, DockerException
 from builder import context, metrics, stages
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
+from builder.limits import CPU_PERIOD, KILLED, Limits
 from builder.output import Lines, one_line, unpainted
-from builder.plan import BuildFailedError, Plan, quoted
+from builder.plan import BuildFailedError, Plan, StepFailedError, quoted
+from store.errors import SlipwayError
 
 NEWER_FLAGS = {
     "add": ("--link", "--chmod", "--checksum", "--keep-git-dir", "--exclude", "--unpack"),
@@ -33,13 +36,15 @@ _BUILDERS_OWN = re.compile(r"Step [0-9]+/[0-9]+ : | ---> |Removing intermediate 
 """What the builder writes itself starts a line, even where a program left its last one open."""
 _STEP = re.compile(r"Step ([0-9]+)/[0-9]+ : ")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
+_RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12})\n")
 _EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
 
 
 class ClassicBuilder:
     """One run of the classic builder (see builder.plan.Builder)."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._started = time.time()
         self._layers: list[str] = []
         self._finished: Plan | None = None
@@ -63,28 +68,15 @@ class ClassicBuilder:
         """Build and tag an image; see builder.plan.Builder."""
         # Named by their ids: a name would be asked of a registry, or moved meanwhile.
         dockerfile = stages.pinned(plan.dockerfile, plan.stages, lambda use: plan.bases[use].id)
-        messages: Iterator[Mapping[str, Any]] = client.build(
-            fileobj=cast("IO[bytes]", plan.context.tar(dockerfile)),
-            custom_context=True,
-            dockerfile=context.DOCKERFILE,
-            tag=plan.tag,
-            labels=dict(plan.labels),
-            buildargs=dict(plan.arguments),
-            nocache=plan.rebuild,
-            pull=False,
-            rm=True,
-            forcerm=True,
-            use_config_proxy=False,
-            decode=True,
-        )
+        messages = client.post_build(self._parameters(plan), plan.context.tar(dockerfile))
         lines, error_lines = Lines(say), Lines(say)
-        step, image = 0, ""
+        step, image, container = 0, "", ""
         try:
             cached = is_base = False
             for message in messages:
                 text = str(message.get("stream", ""))
                 if error := message.get("error"):
-                    raise _failure(plan, step, str(error))
+                    raise self._failure(client, plan, step, container, str(error))
                 if begun := _STEP.match(text):
                     step, cached = int(begun[1]), False
                     is_base = text[begun.end() :].lower().startswith("from ")
@@ -93,6 +85,8 @@ class ClassicBuilder:
                 elif text == " ---> Using cache\n":
                     cached = True
                     metrics.CACHED.inc()
+                elif running := _RUNNING.fullmatch(text):
+                    container = running[1]
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
                     self._hold(client, plan, layer[1])
@@ -134,6 +128,39 @@ class ClassicBuilder:
                 self._held.add(name)
                 if former:
                     client.remove_image(former["Id"])  # unless layers were made from it
+
+    def _parameters(self, plan: Plan) -> dict[str, str | int]:
+        """Return the query of `POST /build` (Docker Engine API, "Build an image")."""
+        parameters: dict[str, str | int] = {
+            "dockerfile": context.DOCKERFILE,
+            "t": plan.tag,
+            "labels": json.dumps(dict(plan.labels)),
+            "buildargs": json.dumps(dict(plan.arguments)),
+            "nocache": int(plan.rebuild),
+            "rm": 1,
+            "forcerm": 1,
+        }
+        if self._limits.memory is not None:
+            # Of memory and swap together, so that there is no swap.
+            parameters |= {"memory": self._limits.memory, "memswap": self._limits.memory}
+        if (quota := self._limits.quota()) is not None:
+            parameters |= {"cpuperiod": CPU_PERIOD, "cpuquota": quota}
+        return parameters
+
+    def _failure(self, client: IsolatedClient, plan: Plan, step: int, container: str, message: str) -> SlipwayError:
+        failure = _failure(plan, step, message)
+        if not isinstance(failure, StepFailedError) or self._limits.memory is None:
+            return failure
+        if failure.status == KILLED or self._was_out_of_memory(client, container):
+            return self._limits.memory_error(failure.where)
+        return failure
+
+    def _was_out_of_memory(self, client: IsolatedClient, container: str) -> bool:
+        """Ask the engine whether a step's container, which is gone by now, has met its limit of memory."""
+        history: Any = client.events
+        span = {"since": int(self._started), "until": f"{time.time():.9f}"}
+        found = history(**span, filters={"event": ["oom"], "container": [container]}, decode=True)
+        return bool(container) and any(True for _ in found)
 
     def discard(self, client: IsolatedClient) -> None:
         """Remove this run's image, or the layers of the steps that it had finished."""
@@ -187,7 +214,7 @@ def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | Dockerfi
     if not 0 < step <= len(plan.dockerfile.instructions):
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
     instruction = plan.dockerfile.instructions[step - 1]
-    quote = quoted(instruction)
-    status = _EXIT_STATUS.search(said)
-    why = f"ended with exit status {status[1]}" if status else f"failed: {said}"
-    return BuildFailedError(f"Dockerfile line {instruction.line}: {quote} {why}.")
+    where = f"Dockerfile line {instruction.line}: {quoted(instruction)}"
+    if status := _EXIT_STATUS.search(said):
+        return StepFailedError(where, int(status[1]))
+    return BuildFailedError(f"{where} failed: {said}.")

@@ -95,13 +95,24 @@ class IsolatedClient(InterruptibleSession, APIClient):
         dialled: socket.socket = connection.sock
         return dialled
 
-    def post_build(self, parameters: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
-        """Start a build whose context comes from a session, and yield the engine's messages.
+    @property
+    def address(self) -> str:
+        """The engine's, as in DOCKER_HOST."""
+        return _named(self._address)
 
-        The SDK's own `build` knows neither sessions nor BuildKit. Raises docker.errors.APIError.
+    def post_build(
+        self, parameters: Mapping[str, str | int], context: Iterator[bytes] | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Start a build (Docker Engine API, "Build an image") and yield the engine's messages.
+
+        `context` is a tar stream; without one, it comes from a session. The SDK's own `build` knows neither sessions
+        nor BuildKit, and not every limit. Raises docker.errors.APIError.
         """
         api: Any = self
-        response = api._post(api._url("/build"), params=parameters, stream=True, timeout=None)
+        headers = {} if context is None else {"Content-Type": "application/x-tar"}
+        response = api._post(
+            api._url("/build"), params=parameters, data=context, headers=headers, stream=True, timeout=None
+        )
         yield from api._stream_helper(response, decode=True)
 
     def forget(self, names: Iterable[str]) -> None:
@@ -148,6 +159,8 @@ def session(address: str | None, cancelled: threading.Event, deadline: float | N
     finally:
         ended.set()
         watcher.join()
+        # Whatever ended this, a build that still runs ends with it.
+        client.interrupt()
         client.close()
 
 
@@ -181,8 +194,11 @@ def _connected(address: str | None) -> IsolatedClient:
 
 
 def _unreachable(address: str | None) -> EngineUnreachableError:
-    where = address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     return EngineUnreachableError(
-        f"The Docker engine at {where} does not answer. Check that it runs (docker info), that this server's user may "
-        "use it, and that DOCKER_HOST names it."
+        f"The Docker engine at {_named(address)} does not answer. Check that it runs (docker info), that this server's "
+        "user may use it, and that DOCKER_HOST names it."
     )
+
+
+def _named(address: str | None) -> str:
+    return address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"

@@ -27,6 +27,16 @@ class BuildFailedError(SlipwayError):
     """An instruction of the Dockerfile failed; nothing was released."""
 
 
+class StepFailedError(BuildFailedError):
+    """A program of the Dockerfile ended with an exit status other than 0."""
+
+    def __init__(self, where: str, status: int) -> None:
+        """Say so; `where` is the instruction with its line."""
+        super().__init__(f"{where} ended with exit status {status}.")
+        self.where = where
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Plan:
     """One build, ready to be run."""

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import click
 
 from builder import credential_helper, reference
-from builder.choice import CHOICES, Choice
-from builder.options import Options
+from builder.limits import Limits as BuildLimits
+from builder.options import CHOICES, Choice, Options
 from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
@@ -97,6 +97,18 @@ def _size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text[:40]!r} is not a size; write a number of bytes, or one with K, M, G or T after it")
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _size_or_none(text: str) -> int | None:
+    return None if text == "none" else _size(text)
+
+
+def _cpus(text: str) -> float | None:
+    if text == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", text) or float(text) < 0.01:
+        raise UsageError(f"{text[:40]!r} is not a number of processors; write for example 2 or 1.5, or none")
+    return float(text)
 
 
 def _as_size(count: int) -> str:
@@ -352,6 +364,22 @@ SETTINGS = (
         "A file with the token that `/metrics` takes (`Authorization: Bearer TOKEN`); without it, the metrics are for "
         "this machine alone.",
     ),
+    Setting(
+        "build_memory",
+        "SIZE",
+        "4G",
+        _size_or_none,
+        "What the processes of one build may have of the engine's memory, or none for no limit.",
+    ),
+    Setting(
+        "build_cpus",
+        "N",
+        str(os.cpu_count() or 1),
+        _cpus,
+        "How many processors one build may keep busy, such as 1.5, or none; by default as many as this machine has.",
+        computed=True,
+    ),
+    Setting("build_timeout", "SECONDS", "1800", _large_count, "How long one build may take, or pulling one image."),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
 
@@ -456,6 +484,9 @@ class Settings:
     credential_helper: str | None
     local_images: frozenset[str]
     metrics_token_file: Secret | None
+    build_memory: int | None
+    build_cpus: float | None
+    build_timeout: int
     log: str
     limits: Limits = field(default_factory=Limits)
 
@@ -497,7 +528,13 @@ class Settings:
     @property
     def builds(self) -> Options:
         """What builds have to go by."""
-        return Options(self.builder, self.credential_helper, self.local_images)
+        return Options(
+            self.builder,
+            self.credential_helper,
+            self.local_images,
+            BuildLimits(self.build_memory, self.build_cpus),
+            float(self.build_timeout),
+        )
 
     def bound(self, ssh: Address, api: Address) -> Settings:
         """Return the same settings with the addresses that are really listened on."""

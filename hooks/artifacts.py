@@ -24,9 +24,6 @@ from store.errors import SlipwayError
 from store.releases import Artifact
 from store.secret import Secret
 
-BUILD_SECONDS = 30 * 60.0
-"""Time limit of a build, as in Aptible's contract; and of pulling an image that is deployed as it is."""
-
 
 class NothingToReleaseError(SlipwayError):
     """The app has never been deployed, so there is nothing to run again."""
@@ -85,7 +82,7 @@ class Artifacts:
                 labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
                 say=log.write,
                 cancelled=cancelled,
-                time_limit=BUILD_SECONDS,
+                time_limit=self._builds.seconds,
                 cache_key=self._cache_key(plan.app),
                 options=self._builds,
                 rebuild=plan.request.type == "rebuild",
@@ -108,7 +105,7 @@ class Artifacts:
                 config=plan.config.values,
                 say=log.write,
                 cancelled=cancelled,
-                time_limit=BUILD_SECONDS,
+                time_limit=self._builds.seconds,
                 options=self._builds,
                 container_name=one_off_name(instance, plan.app.handle),
                 container_labels=one_off_labels(instance, plan.app.id, "read-files"),

@@ -14,7 +14,7 @@ import requests
 from docker.errors import APIError, DockerException
 
 from builder import reference, stages
-from builder.buildkit import session
+from builder.buildkit import cgroups, session
 from builder.buildkit.files import METHOD as FILES
 from builder.buildkit.files import FileSync
 from builder.buildkit.progress import TRACE, Progress, Steps, renamed
@@ -23,8 +23,9 @@ from builder.collection import PRIVATE
 from builder.context import DOCKERFILE
 from builder.dockerfile import Dockerfile, DockerfileError, Instruction, mount_fields
 from builder.engine import IsolatedClient
+from builder.limits import KILLED, Limits
 from builder.output import one_line
-from builder.plan import BuildFailedError, Plan, quoted
+from builder.plan import BuildFailedError, Plan, StepFailedError, quoted
 from builder.stages import ImageUse
 
 CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
@@ -45,8 +46,9 @@ _EXIT_STATUS = re.compile(r"exit code: ([0-9]+)\Z")
 class BuildKitBuilder:
     """One run of BuildKit (see builder.plan.Builder)."""
 
-    def __init__(self, api_version: tuple[int, ...]) -> None:
+    def __init__(self, api_version: tuple[int, ...], limits: Limits) -> None:
         self._api_version = api_version
+        self._limits = limits
         self._finished: Plan | None = None
 
     def check(self, file: Dockerfile) -> None:
@@ -65,6 +67,21 @@ class BuildKitBuilder:
 
     def build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         """Build and tag an image; see builder.plan.Builder."""
+        if self._limits == Limits() or not cgroups.enforceable(client.address):
+            return self._build(client, plan, say)
+        watch = cgroups.Watch(self._limits, _mark(plan), client.interrupt)
+        with watch.running():
+            try:
+                return self._build(client, plan, say)
+            except Exception as error:
+                if isinstance(error, StepFailedError):
+                    if self._limits.memory is not None and (watch.out_of_memory or error.status == KILLED):
+                        raise self._limits.memory_error(error.where) from None
+                elif watch.out_of_memory:
+                    raise self._limits.memory_error("The Dockerfile's build") from None
+                raise
+
+    def _build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         mounts = SecretMounts(plan.dockerfile, plan.config, plan.cache_key)
         with _named(client, plan) as names:
             text = stages.pinned(plan.dockerfile, plan.stages, lambda use: names[use], mounts.flags)
@@ -139,6 +156,11 @@ def _named(client: IsolatedClient, plan: Plan) -> Iterator[Mapping[ImageUse, str
         client.forget(names.values())
 
 
+def _mark(plan: Plan) -> str:
+    """Return what tells this app's steps from all others; it has one build at a time."""
+    return hmac.digest(plan.cache_key.reveal().encode(), b"steps of this app", "sha256").hex()[:32] + ".invalid"
+
+
 def _parameters(plan: Plan, session_id: str) -> dict[str, str]:
     """Return the query of `POST /build` (Docker Engine API, "Build an image")."""
     namespace = hmac.digest(plan.cache_key.reveal().encode(), b"cache mounts", "sha256").hex()
@@ -149,7 +171,7 @@ def _parameters(plan: Plan, session_id: str) -> dict[str, str]:
         "dockerfile": DOCKERFILE,
         "t": plan.tag,
         "labels": json.dumps(dict(plan.labels)),
-        "buildargs": json.dumps({**plan.arguments, CACHE_NAMESPACE: namespace}),
+        "buildargs": json.dumps({**plan.arguments, CACHE_NAMESPACE: namespace, cgroups.VARIABLE: _mark(plan)}),
         "rm": "1",
         "forcerm": "1",
         **({"nocache": "1"} if plan.rebuild else {}),
@@ -177,6 +199,7 @@ def _failure(steps: Steps, progress: Progress, message: str) -> BuildFailedError
     failed: Instruction | None = steps.find(progress.failed.name) if progress.failed else None
     if failed is None:
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
-    status = _EXIT_STATUS.search(said)
-    why = f"ended with exit status {status[1]}" if status else f"failed: {said}"
-    return BuildFailedError(f"Dockerfile line {failed.line}: {quoted(failed)} {why}.")
+    where = f"Dockerfile line {failed.line}: {quoted(failed)}"
+    if status := _EXIT_STATUS.search(said):
+        return StepFailedError(where, int(status[1]))
+    return BuildFailedError(f"{where} failed: {said}.")

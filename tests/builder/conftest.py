@@ -15,10 +15,9 @@ import pytest
 from docker.errors import APIError
 
 from builder.build import Source, build
-from builder.choice import Choice
 from builder.credentials import PASSWORD, USERNAME
 from builder.image import Image
-from builder.options import Options
+from builder.options import Choice, Options
 from builder.pull import pull
 from demo.registry import Registry
 from store.secret import Secret
@@ -163,6 +162,15 @@ class Workbench:
             except APIError as error:
                 assert error.status_code == 404, error
         self.client.close()
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Look again and again for up to ten seconds."""
+    for _ in range(200):
+        if condition():
+            return True
+        threading.Event().wait(0.05)
+    return False
 
 
 BOTH_BUILDERS = pytest.mark.parametrize("builder", ["classic", "buildkit"])

@@ -28,7 +28,7 @@ from builder.registry import (
 from builder.source import Source, SourceError
 from demo.registry import Registry
 from store.errors import CancelledError, SlipwayError
-from tests.builder.conftest import BOTH_BUILDERS, Log, Workbench
+from tests.builder.conftest import BOTH_BUILDERS, Log, Workbench, comes_true
 
 pytestmark = BOTH_BUILDERS
 
@@ -317,12 +317,12 @@ class TestCancelling:
         try:
             assert running.wait(60)
             # The step has said so just before.
-            assert _comes_true(lambda: f"sleep\x00{NAP}" in _command_lines())
+            assert comes_true(lambda: f"sleep\x00{NAP}" in _command_lines())
         finally:
             cancelled.set()
             builder.join(10)
         assert [type(error) for error in outcome] == [CancelledError]
-        assert _comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines() and workbench.containers() == containers)
+        assert comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines() and workbench.containers() == containers)
         assert workbench.images() == images
 
     def test_before_it_starts_nothing_is_started(self, workbench: Workbench, private_small: str) -> None:
@@ -339,7 +339,7 @@ def test_a_build_that_takes_too_long_is_stopped(
 ) -> None:
     with pytest.raises(TimeLimitError, match=r"since it took longer than 0\.05 minutes"):
         workbench.build({"Dockerfile": f"FROM {private_small}\nRUN sleep {NAP}\n"}, account(registry), time_limit=3)
-    assert _comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines())
+    assert comes_true(lambda: f"sleep\x00{NAP}" not in _command_lines())
 
 
 class TestBadInput:
@@ -488,12 +488,3 @@ def _command_lines() -> str:
     return subprocess.run(
         ["sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null; true"], capture_output=True, text=True, check=True
     ).stdout
-
-
-def _comes_true(condition: Callable[[], bool]) -> bool:
-    """Look again and again for up to ten seconds."""
-    for _ in range(200):
-        if condition():
-            return True
-        threading.Event().wait(0.05)
-    return False

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from builder.choice import Choice
 from builder.collection import PRIVATE
 from builder.dockerfile import DockerfileError
+from builder.options import Choice
 from builder.plan import BuildFailedError
 from demo.registry import Registry
 from store.errors import SlipwayError

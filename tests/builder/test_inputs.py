@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builder.choice import Choice
+from builder.options import Choice
 from builder.source import Source
 from demo.registry import Registry
 from store.secret import Secret
