@@ -104,7 +104,14 @@ def run(
     pipeline = Pipeline(store, settings.data, releaser, addresses, engine, settings.builds)
     reserve = Reserve(settings.data.reserve)
     desk = Operations(
-        store, Logs(settings.data.logs, reserve), pipeline, releaser, addresses, settings.operations, reserve
+        store,
+        Logs(settings.data.logs, reserve),
+        pipeline,
+        releaser,
+        addresses,
+        settings.operations,
+        reserve,
+        settings.collecting,
     )
     certificates = Certificates(store, releaser, acme, desk.upkeep.mend)
     room = Room(

@@ -22,6 +22,7 @@ from builder.limits import Limits as BuildLimits
 from builder.options import CHOICES, Choice, Options
 from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
+from hooks.collection import Policy
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
 from store.data_folder import DataFolder
 from store.errors import UsageError
@@ -109,6 +110,18 @@ def _cpus(text: str) -> float | None:
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", text) or float(text) < 0.01:
         raise UsageError(f"{text[:40]!r} is not a number of processors; write for example 2 or 1.5, or none")
     return float(text)
+
+
+def _percent(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]?|100", text):
+        raise UsageError(f"{text[:40]!r} is not a percentage from 1 to 100")
+    return int(text)
+
+
+def _engine_use(text: str) -> str:
+    if text not in ("shared", "dedicated"):
+        raise UsageError(f"{text[:40]!r} is no use of an engine; choose shared or dedicated")
+    return text
 
 
 def _as_size(count: int) -> str:
@@ -380,6 +393,35 @@ SETTINGS = (
         computed=True,
     ),
     Setting("build_timeout", "SECONDS", "1800", _large_count, "How long one build may take, or pulling one image."),
+    Setting(
+        "keep_releases",
+        "N",
+        str(Policy.keep),
+        _count,
+        "Releases of each app whose images stay on the engine, so that they can be rolled back to. Others are removed.",
+    ),
+    Setting(
+        "disk_full",
+        "PERCENT",
+        str(Policy.full),
+        _percent,
+        "How full the engine's disk may get before everything that no release needs is removed at once.",
+    ),
+    Setting(
+        "engine_use",
+        "USE",
+        "shared",
+        _engine_use,
+        "shared: the engine has other users, and only images that this server built are ever removed. dedicated: it "
+        "has none, and base images that no release needs and BuildKit's cache are removed too.",
+    ),
+    Setting(
+        "build_cache",
+        "SIZE",
+        _as_size(Policy.cache),
+        _size,
+        "How much of BuildKit's cache stays on a dedicated engine; none of it while the disk is too full.",
+    ),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
 
@@ -487,6 +529,10 @@ class Settings:
     build_memory: int | None
     build_cpus: float | None
     build_timeout: int
+    keep_releases: int
+    disk_full: int
+    engine_use: str
+    build_cache: int
     log: str
     limits: Limits = field(default_factory=Limits)
 
@@ -535,6 +581,11 @@ class Settings:
             BuildLimits(self.build_memory, self.build_cpus),
             float(self.build_timeout),
         )
+
+    @property
+    def collecting(self) -> Policy:
+        """What is kept on the engine, and what is removed."""
+        return Policy(self.keep_releases, self.disk_full, self.engine_use == "dedicated", self.build_cache)
 
     def bound(self, ssh: Address, api: Address) -> Settings:
         """Return the same settings with the addresses that are really listened on."""

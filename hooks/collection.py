@@ -1,16 +1,48 @@
-"""Collecting images: which ones no release needs any more."""
+"""Collecting images: which ones no release needs any more, and when that is looked at.
+
+After an operation its own app is looked at, since it has just made an older release one too many; once a day every app,
+for what crashes and failed deploys have left; and every app at once when the engine's disk gets full.
+"""
 
 from __future__ import annotations
 
-from builder import collection
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from builder import collection, disk
 from builder.collection import Unneeded
 from hooks.queue import Queue
 from store import apps, releases
 from store.apps import App
 from store.database import Store
+from store.errors import SlipwayError
 
-KEPT = 10
-"""Releases of each app whose images stay, so that they can be rolled back to."""
+log = structlog.get_logger()
+
+DAY_SECONDS = 24 * 60 * 60.0
+LOOK_SECONDS = 60.0
+"""How often the engine is asked how full its disk is."""
+FULL_SECONDS = 15 * 60.0
+"""How long a disk that is still too full is left alone: what could be removed has been removed."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the server's administrator decides about it."""
+
+    keep: int = 10
+    """Releases of each app whose images stay, so that they can be rolled back to."""
+    full: int = 85
+    """Percent of the engine's disk from which everything is collected at once."""
+    dedicated: bool = False
+    """Whether the engine serves nobody else, so that base images and BuildKit's cache may be collected too."""
+    cache: int = 10 << 30
+    """Bytes of BuildKit's cache that stay on a dedicated engine; none of it while the disk is too full."""
+
+
+DEFAULT_POLICY = Policy()
 
 
 def repository_of(store: Store, app: App) -> str:
@@ -26,24 +58,90 @@ def forget(store: Store, engine: str | None, app: App) -> None:
     collection.remove(engine, collection.unneeded(engine, repository_of(store, app), frozenset()))
 
 
-def collect(store: Store, queue: Queue, engine: str | None, keep: int, *, dry_run: bool) -> list[Unneeded]:
-    """Remove the images of every app but those of its newest `keep` releases, and return what was removed.
+class Collector:
+    """Collects for one server. Nothing of other programs on the engine is ever touched, unless it is `dedicated`."""
 
-    Of an app that was deprovisioned, nothing is kept. An app that something runs for is passed over, since a build may
-    be about to use an image again; so is everything that this installation did not build. With `dry_run` nothing is
-    removed. Raises EngineUnreachableError.
-    """
-    found: list[Unneeded] = []
-    with store.read() as connection:
-        everywhere = [*apps.everywhere(connection), *apps.deprovisioned(connection)]
-    for app in everywhere:
-        with queue.idle(app.id) as free:
-            if not free:
-                continue
-            with store.read() as connection:
-                kept = {release.artifact.image for release in releases.of_app(connection, app, limit=keep)}
-            images = collection.unneeded(engine, repository_of(store, app), kept)
+    def __init__(self, store: Store, queue: Queue, engine: str | None, policy: Policy) -> None:
+        self._store = store
+        self._queue = queue
+        self._engine = engine
+        self._policy = policy
+        # Not at the start, when there is enough else to do.
+        self._collected = self._looked = time.monotonic()
+
+    def collect(self, keep: int | None = None, *, dry_run: bool = False, cache: int | None = None) -> list[Unneeded]:
+        """Remove what no app's newest `keep` releases need, and return what was removed.
+
+        Of an app that was deprovisioned, nothing is kept. An app that something runs for is passed over, since a build
+        may be about to use an image again; on a dedicated engine, so are base images and the cache while anything runs.
+        `cache` is how many bytes of that stay. With `dry_run` nothing is removed. Raises EngineUnreachableError.
+        """
+        found: list[Unneeded] = []
+        with self._store.read() as connection:
+            everywhere = [*apps.everywhere(connection), *apps.deprovisioned(connection)]
+        for app in everywhere:
+            with self._queue.idle(app.id) as free:
+                if free:
+                    found += self._of_app(app, keep, dry_run=dry_run)
+        if self._policy.dedicated:
+            with self._queue.quiet() as free:
+                if free:
+                    found += self._of_everybody(keep, self._policy.cache if cache is None else cache, dry_run=dry_run)
+        return found
+
+    def after(self, app_id: int) -> None:
+        """Collect for an app whose operation has just succeeded, in its turn. Raises nothing."""
+        try:
+            with self._store.read() as connection:
+                app = apps.by_id(connection, app_id)
+            _tell(self._of_app(app, None, dry_run=False), app=app.handle)
+        except SlipwayError as error:
+            log.warning("images cannot be collected", error=str(error))
+
+    def look(self) -> None:
+        """Collect everything if it is time, or the engine's disk too full. To be called again and again."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        try:
+            percent = disk.used(self._engine) or 0
+            full = percent >= self._policy.full
+            if now - self._collected < (FULL_SECONDS if full else DAY_SECONDS):
+                return
+            self._collected = now
+            _tell(self.collect(cache=0 if full else None), disk_percent=percent)
+        except SlipwayError as error:
+            log.warning("images cannot be collected", error=str(error))
+
+    def _of_app(self, app: App, keep: int | None, *, dry_run: bool) -> list[Unneeded]:
+        with self._store.read() as connection:
+            newest = releases.of_app(connection, app, limit=keep or self._policy.keep)
+        kept = {release.artifact.image for release in newest}
+        images = collection.unneeded(self._engine, repository_of(self._store, app), kept)
+        if not dry_run:
+            collection.remove(self._engine, images)
+        return images
+
+    def _of_everybody(self, keep: int | None, cache: int, *, dry_run: bool) -> list[Unneeded]:
+        with self._store.read() as connection:
+            newest = [
+                release.artifact
+                for app in apps.everywhere(connection)
+                for release in releases.of_app(connection, app, limit=keep or self._policy.keep)
+            ]
+        digests = {digest for artifact in newest for digest in (artifact.bases or {}).values()}
+        found = collection.unneeded_bases(self._engine, digests | {artifact.image for artifact in newest})
+        if not dry_run:
+            collection.remove(self._engine, found)
+        beyond = collection.cache_beyond(self._engine, cache)
+        if beyond is not None:
+            found.append(beyond)
             if not dry_run:
-                collection.remove(engine, images)
-            found += images
-    return found
+                collection.prune_cache(self._engine, cache)
+        return found
+
+
+def _tell(images: list[Unneeded], **about: object) -> None:
+    if images:
+        log.info("images collected", images=len(images), bytes=sum(image.size for image in images), **about)

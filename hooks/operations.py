@@ -13,9 +13,9 @@ from functools import partial
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from builder.collection import Unneeded
-from hooks import collection, metrics
+from hooks import metrics
 from hooks.addresses import Addresses
+from hooks.collection import DEFAULT_POLICY, Collector, Policy
 from hooks.deprovision import deprovision
 from hooks.endings import Endings
 from hooks.log import Logs, OperationLog
@@ -56,6 +56,7 @@ class Operations:
         addresses: Addresses,
         limit: int,
         reserve: Reserve,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self._store = store
         self.logs = logs
@@ -65,6 +66,7 @@ class Operations:
         self._queue = Queue(limit)
         self._reserve = reserve
         self._endings = Endings(store, logs, pipeline.repository, reserve)
+        self.collector = Collector(store, self._queue, pipeline.engine, policy)
         # Numbers are given and queued in one order, so that the order of arrival is the order of the numbers.
         self._opening = threading.Lock()
         self.upkeep = Upkeep(store, self._queue, pipeline, releaser, self.open)
@@ -161,6 +163,9 @@ class Operations:
                 error = f"the server met a defect of its own; its log tells more under operation {operation.id}"
         else:
             self._endings.let_go(operation)
+            if operation.type != "deprovision":
+                # After the end that people wait for, and before the app's next operation.
+                self.collector.after(operation.app_id)
             return
         with self._store.read() as connection:
             over = operations.by_id(connection, operation.id).finished
@@ -219,10 +224,6 @@ class Operations:
         recover(self._store, self._endings, self._pipeline.repository, self._enqueue)
         with suppress(DiskFullError):  # then it is said to whoever asks for an operation
             self._reserve.hold()
-
-    def collect(self, keep: int, *, dry_run: bool) -> list[Unneeded]:
-        """Remove images that no release needs any more; see `hooks.collection`."""
-        return collection.collect(self._store, self._queue, self._pipeline.engine, keep, dry_run=dry_run)
 
     @property
     def queued(self) -> int:

@@ -128,6 +128,19 @@ class Queue:
                     self._start_what_can()
                     self._changed.notify_all()
 
+    @contextmanager
+    def quiet(self) -> Iterator[bool]:
+        """Yield whether nothing runs at all, and if so start nothing while the block runs."""
+        with self._changed:
+            free = self._quiet() and not self._stopping
+            self._pauses += free
+        try:
+            yield free
+        finally:
+            with self._changed:
+                self._pauses -= free
+                self._start_what_can()
+
     def _quiet(self) -> bool:
         return not self._running and not self._held
 

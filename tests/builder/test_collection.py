@@ -43,3 +43,43 @@ def test_an_image_that_a_container_uses_stays(
     finally:
         workbench.client.remove_container(container)
         workbench.client.remove_image(image.id, force=True)
+
+
+def test_bases_and_cache_of_an_engine_without_other_users(
+    workbench: Workbench,
+    small_image: str,
+    registry: Registry,
+    account: Callable[[Registry], dict[str, str]],
+) -> None:
+    """A base goes when no release was made from it and no container uses it; tagged images stay in any case."""
+    own = workbench.derive(small_image, f"own-base:{workbench.builder}", "ENV OWN=1")
+    reference = registry.push(own, f"private/own-base:{workbench.builder}")
+    workbench.client.remove_image(own)
+    image = workbench.build(
+        {"Dockerfile": f"FROM {reference}\nRUN head -c 3000000 /dev/urandom > /large\n"}, account(registry)
+    )
+    (digest,) = image.bases.values()
+    base = workbench.inspect(f"{reference.rpartition(':')[0]}@{digest}")["Id"]
+    assert workbench.inspect(base)["RepoTags"] == []
+
+    def unneeded(*kept: str) -> set[str]:
+        return {each.id for each in collection.unneeded_bases(workbench.engine, set(kept))}
+
+    assert base in unneeded()
+    assert workbench.inspect(small_image)["Id"] not in unneeded()
+    assert base not in unneeded(digest)
+    container = workbench.client.create_container(base, command=["true"])["Id"]
+    assert base not in unneeded()
+    workbench.client.remove_container(container)
+
+    for name in workbench.inspect(image.id)["RepoTags"]:
+        workbench.client.remove_image(name)
+    collection.remove(workbench.engine, collection.unneeded_bases(workbench.engine, set()))
+    assert base not in workbench.images()
+    if workbench.builder == "buildkit":
+        beyond = collection.cache_beyond(workbench.engine, 0)
+        assert beyond
+        assert beyond.size >= 3_000_000
+        collection.prune_cache(workbench.engine, 0)
+        left = collection.cache_beyond(workbench.engine, 0)
+        assert left is None or left.size <= beyond.size - 3_000_000
