@@ -18,9 +18,9 @@ from typing import Any
 import requests
 from docker.errors import APIError, NotFound
 
-from builder import disk, output, registry
+from builder import disk, output, registry, registry_connection
 from builder.credentials import RegistryCredentials
-from builder.engine import IsolatedClient
+from builder.engine import IsolatedClient, TimeLimitError
 from builder.reference import Reference
 from builder.registry import Permission
 from store.errors import CancelledError, SlipwayError
@@ -55,10 +55,12 @@ def ask_all(
     credentials: RegistryCredentials,
     say: Callable[[str], None],
     cancelled: threading.Event,
+    deadline: float,
 ) -> dict[Reference, Permission]:
     """Ask the registries of all references at the same time.
 
-    Raises the RegistryError of the first reference, in their order, that may not be used.
+    Raises the RegistryError of the first reference, in their order, that may not be used; CancelledError as soon as
+    `cancelled` is set, TimeLimitError when `deadline` (time.monotonic()) has passed.
     """
     wanted = list(dict.fromkeys(references))
     if not wanted:
@@ -69,13 +71,15 @@ def ask_all(
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         answers = []
         for each in wanted:
-            registry_session = stack.enter_context(registry.open_session(each))
+            registry_session = stack.enter_context(registry_connection.open_session(each.host))
             # Whoever cancelled does not wait for a silent registry, and its thread does not either.
             stack.callback(registry_session.interrupt)
             answers.append(pool.submit(_ask, each, credentials, registry_session))
         while concurrent.futures.wait(answers, LOOK_SECONDS).not_done:
             if cancelled.is_set():
                 raise CancelledError("cancelled")
+            if time.monotonic() > deadline:
+                raise TimeLimitError("the time limit was reached")
             if time.monotonic() > until:
                 raise registry.RegistryUnreachableError(
                     f"The registry {next(e.host for e, a in zip(wanted, answers, strict=True) if not a.done())} takes "

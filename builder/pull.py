@@ -50,13 +50,14 @@ def pull(
     wanted = reference.parse(reference_text)
     registry_credentials = credentials.from_config(config, options.credential_helper)
     is_local = str(wanted) in options.local_images
+    deadline = time.monotonic() + time_limit
     try:
-        with session(engine, cancelled, time.monotonic() + time_limit) as client:
+        with session(engine, cancelled, deadline) as client:
             if is_local:
                 base = bases.local(client, wanted)
                 digest = base.id
             else:
-                permission = bases.ask_all([wanted], registry_credentials, say, cancelled)[wanted]
+                permission = bases.ask_all([wanted], registry_credentials, say, cancelled, deadline)[wanted]
                 base = bases.pull(client, wanted, permission, None, say)
                 digest = permission.digest
             procfile, aptible_yml = _files(client, base.id, engine, container_name, container_labels)

@@ -9,31 +9,21 @@ project's "Token Authentication Specification").
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from requests.utils import get_environ_proxies
 
 from builder import ecr
 from builder.credentials import PASSWORD, USERNAME, Credentials
-from builder.interruption import InterruptibleSession
 from builder.reference import DOCKER_HUB, DOCKER_HUB_REGISTRY, Reference
+from builder.registry_connection import is_loopback, is_safe, proxies
 from store.errors import SlipwayError
 
-CERTIFICATES = Path("/etc/docker/certs.d")
-"""Where the engine itself looks for a registry's certificate authority, `HOST:PORT/*.crt`."""
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 20.0
-"""A registry that is silent for longer counts as unreachable; token services of clouds take a few seconds."""
 MOST_REDIRECTS = 3
 LONGEST_ANSWER = 4 << 20
 """Bytes of a manifest or token. 4 MiB is the size that the OCI distribution specification asks registries to accept."""
@@ -185,12 +175,12 @@ class _Registry:
     def _request(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
         for _ in range(MOST_REDIRECTS + 1):
             response = self._session.request(
-                method, url, headers=headers, allow_redirects=False, stream=True, proxies=_proxies(url)
+                method, url, headers=headers, allow_redirects=False, stream=True, proxies=proxies(url)
             )
             if not response.is_redirect:
                 return response
             target = urljoin(url, response.headers["Location"])
-            if not _is_safe(target):
+            if not is_safe(target):
                 raise requests.RequestException("it redirects to an address without TLS")
             if urlsplit(target).netloc != urlsplit(url).netloc:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
@@ -206,7 +196,7 @@ class _Registry:
             raise self._unreachable_as("it asks for an authentication that is neither basic nor bearer")
         parameters = {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(rest)}
         realm = parameters.get("realm") or ""
-        if not _is_safe(realm):
+        if not is_safe(realm):
             raise self._unreachable_as("it sends credentials to an address without TLS, so they were not sent")
         query = {"scope": parameters.get("scope") or f"repository:{self._reference.repository}:pull"}
         if service := parameters.get("service"):
@@ -252,28 +242,6 @@ class _Registry:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a registry host is 127.0.0.0/8 or localhost, where the engine needs no TLS."""
-    name = host.rpartition(":")[0] if ":" in host else host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.IPv4Address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_safe(url: str) -> bool:
-    """Tell whether what is sent to `url` can be read by nobody else."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    )
-
-
 def _basic(credentials: Credentials) -> str:
     request = requests.PreparedRequest()
     request.prepare(url="http://registry.invalid/")
@@ -304,49 +272,3 @@ def _body(response: requests.Response) -> bytes:
         if len(body) > LONGEST_ANSWER:
             raise requests.RequestException("its answer is too long")
     return body
-
-
-def _proxies(url: str) -> dict[str, str]:
-    """Return the proxies of the environment, so that nothing else of it (`~/.netrc` above all) is used."""
-    return {} if is_loopback(urlsplit(url).hostname or "") else dict(get_environ_proxies(url))
-
-
-class _TlsAdapter(HTTPAdapter):
-    """Checks certificates against the machine's authorities and those that the engine has for this registry."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, ssl_context=self._context, **options)
-
-
-class _Session(InterruptibleSession):
-    """A session whose requests never wait for ever."""
-
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        options["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
-        return super().request(*arguments, **options)
-
-
-def open_session(reference: Reference) -> InterruptibleSession:
-    """Return a session, to be closed, that trusts for this reference's registry whom the engine trusts.
-
-    Raises RegistryUnreachableError if a certificate authority of that registry cannot be read.
-    """
-    made = _Session()
-    made.trust_env = False
-    if is_loopback(reference.host):
-        made.verify = False
-    else:
-        context = ssl.create_default_context()
-        for authority in sorted((CERTIFICATES / reference.host).glob("*.crt")):
-            try:
-                context.load_verify_locations(authority)
-            except OSError:
-                raise RegistryUnreachableError(
-                    f"The certificate authority {authority} for the registry {reference.host} cannot be read."
-                ) from None
-        made.mount("https://", _TlsAdapter(context))
-    return made
