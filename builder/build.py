@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from builder import bases, context, credentials, disk, dockerfile, image, inputs, metrics, stages
+from builder import bases, context, credentials, disk, dockerfile, image, inputs, metrics, stages, submodules
 from builder.bases import Base
 from builder.buildkit.secrets import SecretMounts
 from builder.choice import choose
@@ -25,7 +25,7 @@ from builder.options import DEFAULTS, Options
 from builder.plan import Builder, BuildFailedError, Plan, StepFailedError
 from builder.reference import Reference
 from builder.registry import Permission
-from builder.source import CommitTree, Source, SourceError, open_tree
+from builder.source import CommitTree, Source, SourceError
 from builder.stages import GIT_COMMIT, ImageUse, Stages
 from store.errors import CancelledError
 from store.secret import Secret
@@ -71,7 +71,7 @@ def build(
     deadline = time.monotonic() + time_limit
     registry_credentials = credentials.from_config(config, options.credential_helper)
     made: list[str] = []
-    with open_tree(source) as tree:
+    with submodules.opened(source, config, say, cancelled, deadline) as tree:
         folder = _path(config, BUILD_CONTEXT, ".")
         path = _path(config, DOCKERFILE, posixpath.normpath(f"{folder}/Dockerfile"))
         file = _read_dockerfile(tree, path)
@@ -88,7 +88,7 @@ def build(
                 builder.check(file)
                 references = [use.reference for use in layout.uses.values()]
                 asked = [each for each in references if str(each) not in options.local_images]
-                permissions = bases.ask_all(asked, registry_credentials, say, cancelled)
+                permissions = bases.ask_all(asked, registry_credentials, say, cancelled, deadline)
                 local = {each: bases.local(client, each) for each in references if each not in permissions}
                 digests = {
                     each: permissions[each].digest if each in permissions else local[each].id for each in references

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from builder import dockerignore
+from builder import dockerignore, git_credentials
 from builder.blobs import Content
 from builder.credentials import REGISTRY_VARIABLES
 from builder.dockerignore import Dockerignore
@@ -129,8 +129,9 @@ def require_content(entry: Entry, beginning: bytes) -> None:
     path = one_line(entry.path.decode("utf-8", "replace"))
     if entry.is_submodule:
         raise ContextError(
-            f"{path} is a submodule, and a push does not carry its files; commit them instead (git subtree does), or "
-            f"leave it out of the build with a line {path} in .dockerignore"
+            f"{path} is a submodule, and a push does not carry its files; set {git_credentials.VARIABLE} to "
+            "https://USER:TOKEN@HOST for its host, so that they are fetched, commit them instead (git subtree does), "
+            f"or leave it out of the build with a line {path} in .dockerignore"
         )
     if len(beginning) < _LONGEST_POINTER and beginning.startswith(_LFS_POINTER):
         raise ContextError(

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from builder import credential_helper, docker_auth_config, ecr
+from builder import credential_helper, docker_auth_config, ecr, git_credentials
 from builder.login import Credentials, CredentialsError, registry_host
 from store.secret import Secret
 
@@ -26,9 +26,9 @@ PASSWORD = "APTIBLE_PRIVATE_REGISTRY_PASSWORD"  # noqa: S105 -- the variable's n
 HOST = "APTIBLE_PRIVATE_REGISTRY_HOST"
 
 REGISTRY_VARIABLES: frozenset[str] = frozenset(
-    {USERNAME, PASSWORD, HOST, docker_auth_config.VARIABLE, *ecr.OWN_VARIABLES}
+    {USERNAME, PASSWORD, HOST, docker_auth_config.VARIABLE, git_credentials.VARIABLE, *ecr.OWN_VARIABLES}
 )
-"""Config variables that are for pulling images and never reach a container or a build context."""
+"""Config variables that are for getting at images and submodules, and never reach a container or a build context."""
 
 
 class CredentialsIncompleteError(CredentialsError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ Answer = TypeVar("Answer")
 
 GITLINK = 0o160000
 """Mode of a submodule: a commit of another repository."""
+_NO_SUBMODULES: Mapping[bytes, bytes] = {}
 LONGEST_FILE = 1 << 20
 """Bytes of a file that is read as a whole: a Dockerfile, Procfile or `.dockerignore`."""
 
@@ -84,7 +85,8 @@ class Entry:
 class CommitTree:
     """The tree of one commit, open for reading."""
 
-    def __init__(self, repository: Repo, source: Source) -> None:
+    def __init__(self, repository: Repo, source: Source, submodules: Mapping[bytes, bytes]) -> None:
+        self._submodules = submodules
         self._objects = repository.object_store
         self._repository = source.repository
         self.commit = source.commit
@@ -94,7 +96,7 @@ class CommitTree:
             commit = None
         if not isinstance(commit, Commit):
             raise SourceError(f"There is no commit {source.commit[:40]} in the app's repository; push it first")
-        self._root = commit.tree
+        self._root: bytes = commit.tree
 
     def file(self, path: str) -> bytes | None:
         """Return a regular file's content, None if there is no such path.
@@ -111,6 +113,16 @@ class CommitTree:
         if len(content) > LONGEST_FILE:
             raise SourceError(f"{path} in commit {self.commit[:12]} is larger than {LONGEST_FILE >> 10} KiB")
         return content
+
+    @property
+    def root(self) -> bytes:
+        """The id of the commit's tree."""
+        return self._root
+
+    def submodule(self, path: str) -> str | None:
+        """Return the id of the commit that `path` names as a submodule, None if it is none."""
+        entry = self._find(path)
+        return entry.object.decode() if entry and entry.is_submodule else None
 
     def has_folder(self, path: str) -> bool:
         """Tell whether `path` is a folder; `.` always is."""
@@ -132,6 +144,8 @@ class CommitTree:
                     f"Commit {self.commit[:12]} has an entry {name[:60]!r} in '{_shown(path)}', which is unsafe"
                 )
             seen.add(name)
+            if mode == GITLINK and object_id in self._submodules:
+                mode, object_id = stat.S_IFDIR, ObjectID(self._submodules[object_id])  # noqa: PLW2901
             yield Entry(path + b"/" + name if path else name, mode, object_id)
 
     def folder(self, path: str) -> bytes:
@@ -207,8 +221,11 @@ class CommitTree:
 
 
 @contextmanager
-def open_tree(source: Source) -> Iterator[CommitTree]:
+def open_tree(source: Source, submodules: Mapping[bytes, bytes] = _NO_SUBMODULES) -> Iterator[CommitTree]:
     """Open a commit's tree for the time of a `with` block.
+
+    `submodules` are the root trees of commits that the repository has beside it, by the commits' ids: where the tree
+    has such a submodule, it has a folder.
 
     Raises SourceError if the repository or the commit is not there.
     """
@@ -217,7 +234,7 @@ def open_tree(source: Source) -> Iterator[CommitTree]:
     except NotGitRepository:
         raise SourceError("The app's repository is not there; nothing was built") from None
     try:
-        yield CommitTree(repository, source)
+        yield CommitTree(repository, source, submodules)
     except ObjectFormatException:
         raise SourceError(
             f"Commit {source.commit[:12]} has an object that Git cannot read; nothing was built"

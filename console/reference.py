@@ -85,6 +85,8 @@ registry that the Dockerfile or the deployed image refers to; containers never g
 [building](building.md). Containers never get it. |
 | `ECR_AWS_ACCESS_KEY_ID`, `ECR_AWS_SECRET_ACCESS_KEY`, … | AWS keys with which a fresh token for Amazon ECR is \
 fetched for each deploy: see [building](building.md). Containers never get them. |
+| `SLIPWAY_GIT_CREDENTIALS` | A line `https://USER:TOKEN@HOST` for each Git server that submodules are fetched from: \
+see [building](building.md). Containers never get it. |
 | `SLIPWAY_DOCKERFILE` | Where the Dockerfile is; `Dockerfile` by default. |
 | `SLIPWAY_BUILD_CONTEXT` | The folder that is the build context; the root of the repository by default. |
 | `RELEASE_HEALTHCHECK_TIMEOUT` | Seconds in which a new container has to answer, 0 to 900; 180 by default. |
