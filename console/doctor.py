@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from builder import choice
+from builder.engine import session
+from builder.limits import size
 from console.privileges import check_engine, check_port
 from console.settings import Settings
 from gitserver import git_program
@@ -51,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _finding("data folder", lambda: _data_folder(settings))
     yield _finding("disk", lambda: _disk(settings.data.root))
     yield _finding("engine", _engine)
+    yield _finding("build limits", lambda: _limits(settings))
     if settings.router == "haproxy":
         yield _finding("proxy", lambda: _proxy(settings))
     yield _finding("git", lambda: _program("git", "fast pushes and clones", "--version"))
@@ -75,6 +80,18 @@ def _finding(subject: str, look: Callable[[], str]) -> Finding:
         return Finding(subject, str(error))
     except OSError as error:
         return Finding(subject, f"it cannot be looked at: {error}")
+
+
+def _limits(settings: Settings) -> str:
+    builds = settings.builds
+    with session(os.environ.get("DOCKER_HOST"), threading.Event()) as client:
+        if choice.limited(builds, client):
+            memory = size(settings.build_memory) if settings.build_memory else "without limit"
+            return f"memory {memory}, processors {settings.build_cpus or 'all'}"
+    raise _ProblemError(
+        "BuildKit's builds are not limited in memory and processors, which takes a server that runs as root on the "
+        "engine's machine; run it so, set SLIPWAY_BUILDER=classic, or set both limits to none"
+    )
 
 
 class _ProblemError(SlipwayError):
