@@ -1,11 +1,13 @@
 """The builder's tests on the engine of the Debian release after this one: `python -m tests.builder.newer_engine`.
 
 Takes Debian's packages of that engine, unpacked beside the machine's own and not installed (about ten seconds), and
-runs pytest with them; further words are pytest's. Needs Debian 12, root, and what `bin/setup --dev` installs.
+runs pytest with them; further words are pytest's, or `-m MODULE …` runs a module instead, such as `-m bench.push`.
+Needs Debian 12, root, and what `bin/setup --dev` installs.
 """
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,10 @@ def main() -> int:
         root = unpack(Path(folder))
         patch.setattr("demo.engine.SYSTEM_PATH", f"{root}/usr/sbin:{root}/usr/bin:{SYSTEM_PATH}")
         patch.setenv("PATH", f"{root}/usr/sbin:{root}/usr/bin", prepend=":")
+        if sys.argv[1:2] == ["-m"]:
+            sys.argv = sys.argv[2:]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+            return 0
         return int(pytest.main(sys.argv[1:] or ["tests/builder"]))
 
 
