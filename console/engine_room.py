@@ -130,7 +130,9 @@ def run(
     recovery = threading.Thread(target=keep_agreeing, args=(desk.upkeep, releaser, stopping), name="reconcile")
     recovery.start()
     key_uses = KeyUses(store)
-    housekeeping = threading.Thread(target=keep_house, args=([key_uses.record], stopping), name="housekeeping")
+    housekeeping = threading.Thread(
+        target=keep_house, args=([key_uses.record, desk.collector.look], stopping), name="housekeeping"
+    )
     housekeeping.start()
     renewal = threading.Thread(target=keep_renewed, args=(certificates, stopping), name="renewal", daemon=True)
     renewal.start()

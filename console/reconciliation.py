@@ -71,7 +71,6 @@ class _Watch:
             self._upkeep.reconcile()
             self._reconciled = time.monotonic()
             self._standing = self._releaser.standing()
-        self._desk.collector.look()
 
 
 def _tried(step: Callable[[], None]) -> bool:
