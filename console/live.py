@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,7 +54,7 @@ class Attached:
     run: Callable[[Typed, WriteBytes, WriteBytes, threading.Event], int]
 
 
-async def frames(live: Live | Attached, typed: Typed) -> AsyncIterator[dict[str, Any]]:
+async def frames(live: Live | Attached, typed: Typed) -> AsyncGenerator[dict[str, Any]]:
     """Yield an answer's frames (`hooks.engine_room`); closing the iterator ends what makes them.
 
     `typed` is what comes meanwhile.

@@ -27,6 +27,14 @@ SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
 """The image's best shell; what is more, such as a log-in shell, it may start itself."""
 
 
+MOST_COMMANDS = 20
+"""Containers of one app that may run somebody's commands at once: each may take as much memory as a service's."""
+
+
+class TooManyCommandsError(SlipwayError):
+    """An app has as many containers for commands as it may have."""
+
+
 class Releaser:
     """What runs for one instance on one engine. It may be shared by threads, one rollout per app at a time.
 
@@ -154,9 +162,13 @@ class Releaser:
         """Run somebody's command in a container of its own until it ends, or they have gone; return its exit status.
 
         One word is a line, run as a Procfile's would be; several are handed to the image as they are; none is a shell.
-        See `releaser.attached.run_attached`.
+        Raises TooManyCommandsError, and what `releaser.attached.run_attached` raises.
         """
         with Engine(self._engine) as engine:
+            if len(engine.one_offs(self._instance, release.app_id)) >= MOST_COMMANDS:
+                raise TooManyCommandsError(
+                    f"{MOST_COMMANDS} commands run in containers of {release.app} already; end one of them first"
+                )
             if len(command) == 1:
                 command = words("the command", command[0], engine.image(release.image))
             state = run_attached(

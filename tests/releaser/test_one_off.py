@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from releaser.engine import Engine
 from releaser.one_off import OutOfTimeError, run_once
 from releaser.release import Release
+from releaser.releaser import TooManyCommandsError
+from releaser.terminal import Size
 from store.errors import CancelledError
 from tests.releaser.conftest import House
 
@@ -101,3 +103,36 @@ def test_a_server_that_comes_back_clears_it_away_and_reconciling_does_not(run: R
     runner.join()
     assert run.left_over == []
     assert house.answer() == "hello"
+
+
+class Hand:
+    """Somebody who types nothing until they are told to stop."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes | Size]:
+        self._stopped.wait(60)
+        return iter(())
+
+    def close(self) -> None:
+        self._stopped.set()
+
+
+def test_an_app_runs_so_many_commands_at_once_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("releaser.releaser.MOST_COMMANDS", 1)
+    release, begun, gone, hand = house.deploy(), threading.Event(), threading.Event(), Hand()
+    ended: list[int] = []
+
+    def run(out: Callable[[bytes], None]) -> int:
+        command = ["echo begun; cat; exit 4"]
+        return house.releaser.run_command(release, command, None, typed=hand, out=out, err=lambda _: None, gone=gone)
+
+    first = threading.Thread(target=lambda: ended.append(run(lambda _: begun.set())))
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(TooManyCommandsError, match="1 commands run in containers of shop already"):
+        run(lambda _: None)
+    hand.close()
+    first.join()
+    assert ended == [4], "its input ended, and it went on to its end"
