@@ -6,6 +6,7 @@ belongs into one transaction.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ class Store:
     def __init__(self, engine: Engine, seal: Seal) -> None:
         self._engine = engine
         self.seal = seal
+        self._writes = itertools.count(1)
+        self.generation = 0
+        """Another number after each transaction that may have changed something, of this process."""
 
     @classmethod
     def open(cls, folder: DataFolder) -> Store:
@@ -88,6 +92,8 @@ class Store:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFullError from error
             raise
+        finally:
+            self.generation = next(self._writes)
         if deed is not None:
             deed.to_enter = False
 

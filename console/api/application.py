@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from console.api import accounts, apps, auth, errors, operations, services
 from console.api.asked import Site, site
 from console.api.hal import Resource, links, reply, router
+from console.api.remembering import Remembering
 
 MOST_BYTES = 16 << 20
 """Of one request: some hundred of the longest config values, as over SSH."""
@@ -57,6 +58,7 @@ def application(here: Site, others: Sequence[BaseRoute] = ()) -> FastAPI:
     app.include_router(root)
     app.router.routes.extend(others)
     errors.handle_in(app)
+    app.add_middleware(Remembering, generation=lambda: here.room.store.generation)
     app.add_middleware(_Bounded)
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Literal
 
 from fastapi import Response
@@ -11,12 +12,14 @@ from sqlalchemy import Connection
 from builder.credentials import PASSWORD, USERNAME
 from console.api import operations
 from console.api.asked import Asked, Asking
+from console.api.errors import ApiError
 from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.operations import Operation
 from console.api.services import Service, of_release
 from store import apps, configs, releases
 from store import operations as operation_records
 from store.access import NoSuchEnvironmentError, places_of
+from store.apps import NoSuchAppError
 from store.config import Config
 from store.releases import Release
 
@@ -216,6 +219,14 @@ def rename_app(asked: Asking, app_id: int, wanted: AppUpdate) -> Response:
         return reply(_app(asked, connection, asked.app(connection, app_id, "apps:show")))
 
 
+def _owner(asked: Asked, connection: Connection, app_id: int | None, what: str) -> apps.App:
+    """Return the app that something belongs to; raises ApiError if there is none that the user may reach."""
+    try:
+        return asked.app(connection, app_id or 0, "apps:show")  # asked all the same, so that the time tells nothing
+    except NoSuchAppError:
+        raise ApiError(HTTPStatus.NOT_FOUND, "not_found", f"there is no {what} of an app of yours") from None
+
+
 def _values(asked: Asked, connection: Connection, app: apps.App, version_id: int) -> Config:
     """Return a version of an app's config, for those who may see its values. Raises RoleTooLowError."""
     asked.app(connection, app.id, "config")
@@ -250,8 +261,7 @@ def list_configurations(asked: Asking, app_id: int, page: Paged) -> Response:
 def show_configuration(asked: Asking, version_id: int) -> Response:
     """Show a version of an app's config, its values unless `Prefer: no_sensitive_extras=true`."""
     with asked.reading() as (connection, _):
-        app_id = configs.app_of(connection, version_id)
-        app = asked.app(connection, app_id or 0, "apps:show")
+        app = _owner(asked, connection, configs.app_of(connection, version_id), f"configuration {version_id}")
         return reply(_configuration(asked, connection, app, version_id))
 
 
@@ -259,8 +269,7 @@ def show_configuration(asked: Asking, version_id: int) -> Response:
 def show_setting(asked: Asking, release_id: int) -> Response:
     """Show what a release was deployed from; credentials unless `Prefer: no_sensitive_extras=true`."""
     with asked.reading() as (connection, _):
-        app_id = releases.app_of(connection, release_id)
-        app = asked.app(connection, app_id or 0, "apps:show")
+        app = _owner(asked, connection, releases.app_of(connection, release_id), f"setting {release_id}")
         release = releases.by_id(connection, release_id)
         sensitive = None
         if asked.sensitive:
