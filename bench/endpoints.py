@@ -102,6 +102,9 @@ class Slipway(_OverSsh):
     No Docker engine is needed, since the cases push to branches that do not deploy.
     """
 
+    api: str = ""
+    """Where HTTP is answered, HOST:PORT."""
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.user = "git"
@@ -117,6 +120,7 @@ class Slipway(_OverSsh):
         for line in self.process.stdout:
             if line.startswith(b"ready "):
                 self.port = int(line.split()[1].rpartition(b":")[2])
+                self.api = line.split()[2].removeprefix(b"api=").decode()
                 return
         raise RuntimeError(f"slipway did not start; see {self.folder / 'log'}")
 
