@@ -22,12 +22,10 @@ COMMANDS = {"logs": "logs", "execute": "ssh"}
 """The command that does what a session of each type is for."""
 
 
-def note(
-    call: Call, app: App, kind: Literal["logs", "execute"], command: str | None = None, *, interactive: bool = False
-) -> Operation:
-    """Record that the user wants a session, and what is to run in it, at a terminal if it is `interactive`."""
+def note(call: Call, app: App, kind: Literal["logs", "execute"], command: str | None = None) -> Operation:
+    """Record that the user wants a session, and what is to run in it."""
     store = call.room.store
-    request = Request(kind, command=command, interactive=interactive)
+    request = Request(kind, command=command)
     with store.write() as connection:
         return operations.note(connection, store.seal, app, call.user_id, kind, request.dump())
 

@@ -33,8 +33,6 @@ class Request:
     services begin with that the app never had."""
     command: str | None = None
     """What a session runs: a line for the image's shell."""
-    interactive: bool = False
-    """Whether somebody sits at a terminal."""
     force_zero_downtime: bool = False
     """Whether new containers should be up before old ones stop also where no route leads to them."""
 
@@ -51,7 +49,6 @@ class Request:
                 "service": self.service,
                 "settings": dict(self.settings),
                 "command": self.command,
-                "interactive": self.interactive,
                 "force_zero_downtime": self.force_zero_downtime,
             }
         ).encode()

@@ -95,6 +95,7 @@ class NewOperation(BaseModel):
     instance_profile: str | None = None
     command: str | None = Field(default=None, max_length=65_536)
     interactive: bool | None = None
+    """Told back as it is: what counts is whether the client brings a terminal to the portal."""
 
 
 class OperationUpdate(BaseModel):
@@ -231,8 +232,7 @@ def _session(asked: Asked, app: App, kind: Literal["logs", "execute"], wanted: N
     with asked.room.store.read() as connection:
         if releases.current(connection, app) is None:
             raise NothingToReleaseError(f"{app.handle} has not been deployed yet; deploy it first")
-    interactive = kind == "execute" and bool(wanted.interactive)
-    operation = sessions.note(call, app, kind, wanted.command, interactive=interactive)
+    operation = sessions.note(call, app, kind, wanted.command)
     return reply(
         resource(asked, operation, app.environment_id, command=wanted.command, interactive=wanted.interactive), 201
     )
