@@ -68,16 +68,11 @@ class Certificates:
                 endpoints.renewal_failed(connection, endpoint, str(error))
             raise
         with self._store.write() as connection:
-            if all(each.id != endpoint.id for each in endpoints.managed(connection, self._store.seal)):
+            known = endpoints.managed(connection, self._store.seal)
+            now = next((each for each in known if each.id == endpoint.id), None)
+            if now is None:
                 return  # its owner has removed it meanwhile, or given it a certificate of their own
-            endpoints.change(
-                connection,
-                self._store.seal,
-                endpoint,
-                certificate=bundle,
-                managed=True,
-                redirect=endpoint.redirect,
-            )
+            endpoints.change(connection, self._store.seal, now, certificate=bundle, managed=True, redirect=now.redirect)
             app = apps.by_id(connection, endpoint.app_id)
         log.info("a certificate was renewed", host=endpoint.host, app=app.handle)
         self._mend(app)

@@ -15,6 +15,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from releaser import haproxy_certificates, haproxy_config
 from releaser.haproxy_backends import Routing
 from releaser.haproxy_certificates import CertificateFiles
@@ -25,6 +27,8 @@ from releaser.haproxy_process import CONFIG_FILE, PID_FILE
 from releaser.route import OWN, Certificate, Destination, Route, Target, Targets
 from releaser.services import Service
 from store.errors import SlipwayError
+
+_log = structlog.get_logger()
 
 DRAIN_SECONDS = 15.0
 """How long requests under way may take until their container is stopped, as on Aptible."""
@@ -125,10 +129,7 @@ class Proxy:
     def routes(self) -> dict[int, Routing]:
         """Return what the proxy leads to, by app."""
         with self._lock:
-            try:
-                return haproxy_config.read((self._folder / CONFIG_FILE).read_text())
-            except FileNotFoundError:
-                return {}
+            return haproxy_config.read(self._text())
 
     def addresses(self) -> set[str]:
         """Return the addresses that requests are sent to, those of containers that are draining included."""
@@ -224,19 +225,18 @@ class Proxy:
 
     def _apply(self, routings: Mapping[int, Routing], changed: int | None) -> None:
         """Write the configuration and make the proxy follow it. `changed` is the one app that differs, None for any."""
-        listening = self._listening
-        digest = haproxy_config.shape(routings, listening)
         workers = self._workers()
-        if workers and self._master.description(workers[0]) == digest:
-            self._write(haproxy_config.render(routings, listening))
+        if workers and self._master.description(workers[0]) == haproxy_config.shape(routings, self._listening):
+            self._write(haproxy_config.render(routings, self._listening))
             for routing in routings.values() if changed is None else [routings[changed]]:
                 self._master.tell(workers[0], haproxy_config.commands(routing))
             return
         if not workers:
             self._daemon.end_strays()
-        self._check_ports(routings, bool(workers))
+        routings = self._listenable(routings, changed, alive=bool(workers))
+        digest = haproxy_config.shape(routings, self._listening)
         self._certificates.write(routings)
-        self._write(haproxy_config.render(routings, listening))
+        self._write(haproxy_config.render(routings, self._listening))
         if workers:
             self._reload(digest)
         else:
@@ -264,15 +264,35 @@ class Proxy:
             )
         return workers
 
-    def _check_ports(self, routings: Mapping[int, Routing], alive: bool) -> None:
-        held = haproxy_config.addresses(self.routes().values(), self._listening) if alive else set()
-        for host, port in sorted(haproxy_config.addresses(routings.values(), self._listening) - held):
-            # Workers of a killed master hold their ports for a moment longer.
-            if not until(partial(bindable, host, port), 0 if alive else 2):
-                raise PortInUseError(
-                    f"another program listens on {host}:{port}, where the proxy should; "
-                    "stop that program or choose another port"
-                )
+    def _listenable(
+        self, routings: Mapping[int, Routing], changed: int | None, *, alive: bool
+    ) -> Mapping[int, Routing]:
+        """Return the routings without what other programs' ports keep from listening.
+
+        A port of one app must not take all others down. It is looked for again at each reconciliation. Raises
+        PortInUseError for the ports that all share, and for those of the app `changed`, whose operation is to know.
+        """
+        held = haproxy_config.listeners(self._text()) if alive else set()
+        wanted = haproxy_config.addresses(routings.values(), self._listening)
+        # Workers of a killed master hold their ports for a moment longer.
+        patience = 0 if alive else 2
+        taken = [each for each in sorted(wanted - held) if not until(partial(bindable, *each), patience)]
+        own = set() if changed is None else routings[changed].route.ports
+        for host, port in taken:
+            told = f"another program listens on {host}:{port}, where the proxy should"
+            if (host, port) in self._listening.addresses or port in own:
+                raise PortInUseError(f"{told}; stop that program or choose another port")
+            _log.error("an app does not answer at its port", error=told)
+        gone = {port for _, port in taken}
+        fewer = {app_id: routing.without(gone) for app_id, routing in routings.items()}
+        return {app_id: routing for app_id, routing in fewer.items() if routing is not None}
+
+    def _text(self) -> str:
+        """Return the configuration file's text, empty where there is none."""
+        try:
+            return (self._folder / CONFIG_FILE).read_text()
+        except FileNotFoundError:
+            return ""
 
     def _write(self, text: str) -> None:
         """Write the configuration file, at once or not at all.

@@ -132,6 +132,15 @@ class Routing:
             ),
         )
 
+    def without(self, ports: Collection[int]) -> Routing | None:
+        """Return this routing without the endpoints at these ports; None if the app's own is among them."""
+        if self.route.port in ports:
+            return None
+        if self.route.ports.isdisjoint(ports):
+            return self
+        endpoints = tuple(each for each in self.route.endpoints if each.tcp_port not in ports)
+        return self.leading(replace(self.route, endpoints=endpoints), self.leads)
+
     def drained(self) -> Routing:
         """Return this routing with the room of all draining containers free again."""
         return replace(self, backends=tuple(backend.drained() for backend in self.backends))

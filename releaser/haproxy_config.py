@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -35,6 +36,7 @@ APPS_REMEMBERED = 4096
 """Apps whose part of the file is kept in memory, so that a switch costs the work of one app and not that of all."""
 
 _MARK = "# slipway "
+_BIND = re.compile(r"^    bind (?P<host>\S*):(?P<port>\d+)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def certificate_list(routings: Mapping[int, Routing]) -> str:
 def certificate_file(fingerprint: str) -> str:
     """Return the name of a certificate's file in the proxy's folder."""
     return f"{CERTIFICATES}/{fingerprint}.pem"
+
+
+def listeners(text: str) -> set[tuple[str, int]]:
+    """Return every host and TCP port at which a proxy with this file listens, whichever version wrote it."""
+    return {(match["host"], int(match["port"])) for match in _BIND.finditer(text)}
 
 
 def addresses(routings: Iterable[Routing], listening: Listening) -> set[tuple[str, int]]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from releaser.haproxy_backends import Backend, Routing, Server
-from releaser.haproxy_config import Listening, certificate_list, commands, read, render, shape
+from releaser.haproxy_config import Listening, certificate_list, commands, listeners, read, render, shape
 from releaser.route import OWN, Certificate, Destination, Endpoint, Route, Target
 from store.secret import Secret
 
@@ -48,6 +48,10 @@ def test_what_an_earlier_version_wrote_is_left_out() -> None:
         '# slipway {"app_id": 7, "route": {"also": [], "host": null, "port": 20001}, '
         '"servers": [{"state": "ready", "target": ["10.0.0.1", 80]}]}\n# slipway nonsense\n'
     )
+    assert listeners(f"frontend http\n    bind 0.0.0.0:80\n{former}frontend a\n    bind ::1:20001 ssl\n") == {
+        ("0.0.0.0", 80),
+        ("::1", 20001),
+    }
     current = {8: Routing.new(8, ROUTE)}
     assert read(former + render(current, LISTENING)) == current
 

@@ -278,6 +278,26 @@ def test_an_app_whose_containers_are_busy_lets_its_own_visitors_wait_and_no_othe
         assert answers == ["busy"]
 
 
+def test_a_port_that_another_program_took_takes_no_other_app_down(new_proxy: NewProxy, free_port: FreePort) -> None:
+    proxy, port, own, tcp = new_proxy(), free_port(), free_port(), free_port()
+    endpoint = Endpoint(tcp_port=tcp)
+    with container("shop") as shop, container("blog") as blog:
+        proxy.lead(7, Route(port=port, endpoints=(endpoint,)), {OWN: [shop], endpoint.destination: [shop]})
+        proxy.lead(8, Route(port=own), [blog])
+        proxy.stop()
+        until(lambda: haproxy.bindable("127.0.0.1", own) and haproxy.bindable("127.0.0.1", tcp))
+        with socket.create_server(("127.0.0.1", own)), socket.create_server(("127.0.0.1", tcp)):
+            proxy.start()
+            assert get(port).text == "shop"
+            assert proxy.routes()[7].route == Route(port=port), "so the next look at the records asks for the rest"
+            assert set(proxy.routes()) == {7}
+            with pytest.raises(haproxy.PortInUseError):
+                proxy.lead(8, Route(port=own), [blog])
+            assert get(port).text == "shop"
+        proxy.lead(8, Route(port=own), [blog])
+        assert get(own).text == "blog"
+
+
 def test_a_configuration_that_haproxy_refuses_leaves_the_former_one_serving(
     new_proxy: NewProxy, free_port: FreePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
