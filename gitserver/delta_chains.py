@@ -24,6 +24,9 @@ from gitserver.small_pack import KINDS, DamagedPackError, GitObject
 
 READ_BYTES = 1 << 16
 
+ENTRY_BYTES = 512
+"""What is kept of each entry of the pack, in memory, until the index is written."""
+
 MODE = 0o444
 """Of packs and their indices, which never change."""
 
@@ -53,7 +56,9 @@ class DeltaChains:
     _bases: dict[bytes, GitObject] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Take an entry, in the order of the pack."""
+        """Take an entry, in the order of the pack. Raises DamagedPackError and PushLimitError."""
+        if len(self._entries) * ENTRY_BYTES > self.limits.unpack_bytes:
+            raise self.limits.no_memory()
         if isinstance(entry.base, int):
             if entry.base not in self._entries:
                 raise DamagedPackError("the pack has a delta whose base is out of bounds")
@@ -148,10 +153,11 @@ class DeltaChains:
                 position += 1
             position += 1
         data = data[position:]
-        while not unpacker.eof:
+        while True:
             parts.append(unpacker.decompress(data))
+            if unpacker.eof:
+                return b"".join(parts)
             data = self.file.read(READ_BYTES)
-        return b"".join(parts)
 
 
 def _number(kind: bytes) -> int:

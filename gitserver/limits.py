@@ -88,8 +88,9 @@ class PushLimits:
     def no_memory(self) -> PushLimitError:
         """Return what to say of a pack that cannot be taken apart in so much memory."""
         return PushLimitError(
-            f"an object of the push takes more than {size(self.unpack_bytes)} of memory to put together; push large "
-            f"files with git -c core.bigFileThreshold=1m push, or keep them elsewhere ({_whoever('unpack_memory')})"
+            f"taking the push apart takes more than {size(self.unpack_bytes)} of memory; push the history in portions, "
+            "large files with git -c core.bigFileThreshold=1m push, or keep them elsewhere "
+            f"({_whoever('unpack_memory')})"
         )
 
 

@@ -18,6 +18,9 @@ from gitserver.small_pack import CHECKSUM_BYTES, KINDS, DamagedPackError, target
 PIECE_BYTES = 1 << 16
 """How much is inflated at a time."""
 
+FIRST_BYTES = 1 << 10
+"""How much of a pack is handed to zlib at first, for each object."""
+
 MAX_DELTA_HEADER_BYTES = 20
 """What a delta's two sizes take at most, of 64 bits in groups of seven."""
 
@@ -53,8 +56,10 @@ class PackStream:
         self._file = file
         self._limits = limits
         self._held_bytes = held_bytes
-        self._ahead = first
-        self._position = self._received = self._inflated = 0
+        self._buffer = first
+        self._at = self._done = 0
+        """Up to where the buffer has been understood, and up to where it has been written and counted."""
+        self._position = self._inflated = 0
         self._checksum = hashlib.sha1(usedforsecurity=False)
         self._crc32 = 0
 
@@ -63,14 +68,17 @@ class PackStream:
         count = int.from_bytes(self._take(12)[8:])
         for _ in range(count):
             yield self._entry()
+        self._count()
         digest = self._checksum.digest()
         if self._take(CHECKSUM_BYTES) != digest:
             raise DamagedPackError("the pack's checksum is wrong")
-        if self._ahead:
+        self._count()
+        if self._at < len(self._buffer):
             raise DamagedPackError("the pack holds more than it says")
         self._limits.check_inflation(self._inflated, self._position)
 
     def _entry(self) -> Entry:
+        self._count()
         offset, self._crc32 = self._position, 0
         byte = self._byte()
         kind, size, shift = byte >> 4 & 7, byte & 15, 4
@@ -87,6 +95,7 @@ class PackStream:
             oid = hashlib.sha1(b"%s %d\0" % (KINDS[kind], size), usedforsecurity=False)
             for piece in self._inflate(size):
                 oid.update(piece)
+            self._count()
             return Entry(offset, self._crc32, kind, size, oid=oid.digest())
         base: int | bytes
         if kind == OFFSET_DELTA:
@@ -102,6 +111,7 @@ class PackStream:
         made = target_size(begin)
         self._limits.check_object(made)
         self._check_held(made)
+        self._count()
         return Entry(offset, self._crc32, kind, size, base=base)
 
     def _check_held(self, size: int) -> None:
@@ -114,7 +124,7 @@ class PackStream:
         while byte & 128:
             byte = self._byte()
             distance = (distance + 1) << 7 | byte & 127
-            if distance > self._position:
+            if distance > self._position + self._at:
                 raise DamagedPackError("the pack has a delta whose base is out of bounds")
         return distance
 
@@ -122,12 +132,15 @@ class PackStream:
         """Yield the content of a zlib stream that has to be `size` bytes long, in pieces."""
         unpacker = zlib.decompressobj()
         left = size
-        given = b""
+        # Most objects are small, and what is handed over beyond their ends is copied back.
+        portion = FIRST_BYTES
         while not unpacker.eof:
             data = unpacker.unconsumed_tail
             if not data:
-                self._consumed(given)
-                given = data = self._next()
+                self._need()
+                data = self._buffer[self._at : self._at + portion]
+                self._at += len(data)
+                portion = PIECE_BYTES
             try:
                 piece = unpacker.decompress(data, PIECE_BYTES)
             except zlib.error as error:
@@ -139,32 +152,39 @@ class PackStream:
             yield piece
         if left:
             raise DamagedPackError("an object of the pack has not the size that it says")
+        self._at -= len(unpacker.unused_data)
         # How much is too much for the pack is known at its end, how much is too much for anybody now.
         self._limits.check_inflation(self._inflated, self._limits.pack_bytes)
-        self._ahead = unpacker.unused_data
-        self._consumed(given[: len(given) - len(self._ahead)])
 
     def _byte(self) -> int:
-        return self._take(1)[0]
+        self._need()
+        self._at += 1
+        return self._buffer[self._at - 1]
 
     def _take(self, count: int) -> bytes:
-        data, self._ahead = self._ahead[:count], self._ahead[count:]
+        data = b""
         while len(data) < count:
-            more = self._next()
-            data, self._ahead = data + more[: count - len(data)], more[count - len(data) :]
-        self._consumed(data)
+            self._need()
+            more = self._buffer[self._at : self._at + count - len(data)]
+            self._at += len(more)
+            data += more
         return data
 
-    def _next(self) -> bytes:
-        """Return bytes that have not been looked at, at least one."""
-        data, self._ahead = self._ahead or self._receive(), b""
-        if not data:
-            raise DamagedPackError("early EOF")
-        return data
+    def _need(self) -> None:
+        """Have at least one byte that has not been understood yet."""
+        if self._at == len(self._buffer):
+            self._count()
+            self._buffer = self._receive()
+            self._at = self._done = 0
+            if not self._buffer:
+                raise DamagedPackError("early EOF")
 
-    def _consumed(self, data: bytes) -> None:
-        self._file.write(data)
-        self._checksum.update(data)
-        self._crc32 = zlib.crc32(data, self._crc32)
-        self._position += len(data)
+    def _count(self) -> None:
+        """Write down what has been understood, and count it."""
+        part = memoryview(self._buffer)[self._done : self._at]
+        self._file.write(part)
+        self._checksum.update(part)
+        self._crc32 = zlib.crc32(part, self._crc32)
+        self._position += len(part)
+        self._done = self._at
         self._limits.check_pack(self._position)

@@ -7,6 +7,7 @@ path that leads out of the repository. All of it is checked here, since the same
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -28,6 +29,9 @@ MAX_BYTES = 1 << 20
 
 MAX_TOTAL_BYTES = 16 << 20
 """Most bytes of all versions of it that one push may bring: each is read, in Python."""
+
+MAX_SECONDS = 300
+"""Processor time of a search. A million commits take some ten."""
 
 MAX_SEARCHES = 20
 """Most refs of one push that are told apart by a search each; with more, one that is refused is the end of all."""
@@ -126,6 +130,9 @@ class Search:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        # What a hostile history makes of comparing each merge with each parent has an end.
+        with suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
         # It reads all of its input before it does anything else.
         with suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
             stdin.write("".join(f"{tip}\n" for tip in tips).encode())
