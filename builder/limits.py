@@ -14,6 +14,8 @@ KILLED = 137
 """Exit status of what SIGKILL ended, 128 + 9: the kernel's way to stop what needs more memory than it may have."""
 LONGEST_OUTPUT = 64 << 20
 """Bytes that a build may print. The log keeps less; a program that goes on and on would print until the time is up."""
+LAST_WORDS = 8 << 10
+"""Bytes at the end of a build's output in which the reason for its failure is looked for."""
 
 
 class MemoryLimitError(SlipwayError):
@@ -61,8 +63,7 @@ class Output:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._left = LONGEST_OUTPUT
-        self.no_space = False
-        """Whether a program has said that there is no space left."""
+        self._no_space_left: int | None = None
 
     def __call__(self, text: str) -> None:
         """Say whole lines. Raises OutputLimitError when it has been too much."""
@@ -72,5 +73,11 @@ class Output:
                 f"The build was stopped, since it printed more than {LONGEST_OUTPUT >> 20} MiB; look for a program in "
                 "it that repeats itself, or send its output to /dev/null."
             )
-        self.no_space = self.no_space or NO_SPACE in text.lower()
+        if NO_SPACE in text.lower():
+            self._no_space_left = self._left
         self._say(text)
+
+    @property
+    def no_space(self) -> bool:
+        """Whether a program has just said that there is no space left; an earlier one may have done without."""
+        return self._no_space_left is not None and self._no_space_left - self._left < LAST_WORDS

@@ -74,11 +74,12 @@ class BuildKitBuilder:
             try:
                 return self._build(client, plan, say)
             except Exception as error:
-                if isinstance(error, StepFailedError):
-                    if self._limits.memory is not None and (watch.out_of_memory or error.status == KILLED):
-                        raise self._limits.memory_error(error.where) from None
-                elif watch.out_of_memory:
+                if watch.stopped:
                     raise self._limits.memory_error("The Dockerfile's build") from None
+                if self._limits.memory is None or not isinstance(error, StepFailedError):
+                    raise
+                if watch.out_of_memory or error.status == KILLED:
+                    raise self._limits.memory_error(error.where) from None
                 raise
 
     def _build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:

@@ -66,7 +66,9 @@ class Watch:
         self._since: dict[int, float] = {}
         self._steps: dict[str, _Step] = {}
         self.out_of_memory = False
-        """Whether the kernel ended a process of the build, or the build had to be ended."""
+        """Whether the kernel has ended a process of the newest steps for want of memory."""
+        self.stopped = False
+        """Whether the whole build had to be ended."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -98,6 +100,8 @@ class Watch:
         if changed or gone:
             for step in self._steps.values():
                 step.limit_cpu(self._limits.quota(len(self._steps)))
+        # What an earlier step did without is not why a later one fails.
+        self.out_of_memory = self.out_of_memory and not changed
         if self._limits.memory is not None and self._steps:
             self.out_of_memory |= any(step.killed() for step in self._steps.values())
             # Each has the whole limit for itself; stages that run side by side have it together.
@@ -105,8 +109,8 @@ class Watch:
                 self._exceeded()
 
     def _exceeded(self) -> None:
-        if not self.out_of_memory:
-            self.out_of_memory = True
+        if not self.stopped:
+            self.stopped = True
             self._stop()
 
     def _new_groups(self) -> set[str]:
