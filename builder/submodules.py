@@ -2,7 +2,8 @@
 
 A push carries only the id of a submodule's commit (gitsubmodules(7)). What it names is fetched here with git, over TLS
 alone, from hosts alone that the app has credentials for (builder.git_credentials). A `.gitmodules` comes from whoever
-pushed: no other protocol, no redirect, no hook and no configuration of this machine takes part.
+pushed: no other protocol, no redirect, no hook and no configuration of this machine takes part. Names in the trees that
+come are looked at where all trees are (builder.source).
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ _STRICT = {
     "protocol.allow": "never",
     "protocol.https.allow": "always",
     "http.followRedirects": "false",
-    "fetch.fsckObjects": "true",
     "credential.helper": "",
     "core.hooksPath": os.devnull,
     "gc.auto": "0",
@@ -187,7 +187,7 @@ class _Fetching:
             if self._cancelled.is_set():
                 raise CancelledError("cancelled")
             if time.monotonic() > self._deadline:
-                raise TimeLimitError("the time limit was reached")
+                raise TimeLimitError("The build was stopped, since its time was over before its submodules had come.")
 
 
 def _https(written: str) -> tuple[str, str | None]:
