@@ -14,6 +14,7 @@ import requests
 from docker.errors import APIError, DockerException
 
 from builder import context, metrics, stages
+from builder.collection import LAYERS
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
 from builder.limits import CPU_PERIOD, KILLED, Limits
@@ -112,7 +113,7 @@ class ClassicBuilder:
         return str(image)
 
     def _layers_name(self, plan: Plan) -> str:
-        return f"{plan.tag.rpartition(':')[0]}:layers-{self._stage}"
+        return f"{plan.tag.rpartition(':')[0]}:{LAYERS}{self._stage}"
 
     def _hold(self, client: IsolatedClient, plan: Plan, layer: str) -> None:
         """Give a stage's newest layer a name, which takes along those below it, and let go of what had it before.

@@ -19,6 +19,8 @@ from builder.engine import session
 
 PRIVATE = "slipway.invalid"
 """A registry that cannot exist (RFC 6761), under which a build's base images have names in the engine's store."""
+LAYERS = "layers-"
+"""Start of the tags under which the classic builder holds the layers of unfinished builds, and of earlier stages."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,18 @@ class Unneeded:
     """Bytes, layers that other images share included."""
 
 
-def unneeded(engine: str | None, repository: str, kept: AbstractSet[str]) -> list[Unneeded]:
+def unneeded(engine: str | None, repository: str, kept: AbstractSet[str], *, layers: bool = True) -> list[Unneeded]:
     """Return a repository's images whose ids are not among `kept`, and the names that a crash left to a build's bases.
 
-    To be called while nothing is built in that repository.
+    With `layers`, what the classic builder holds for the next build counts as not needed. To be called while nothing is
+    built in that repository.
     """
     found = []
     with session(engine, threading.Event()) as client:
         for image in client.images():
             names = [name for name in image["RepoTags"] or () if not name.startswith(f"{PRIVATE}/")]
             own = [name for name in names if name.rpartition(":")[0] == repository and image["Id"] not in kept]
+            own = [name for name in own if layers or not name.startswith(f"{repository}:{LAYERS}")]
             left = [name for name in image["RepoTags"] or () if name.startswith(f"{PRIVATE}/{repository}/")]
             if own or left:
                 found.append(Unneeded(image["Id"], (*own, *left), image["Size"] if own else 0))

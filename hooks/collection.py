@@ -69,12 +69,15 @@ class Collector:
         # Not at the start, when there is enough else to do.
         self._collected = self._looked = time.monotonic()
 
-    def collect(self, keep: int | None = None, *, dry_run: bool = False, cache: int | None = None) -> list[Unneeded]:
+    def collect(
+        self, keep: int | None = None, *, dry_run: bool = False, layers: bool = True, cache: int | None = None
+    ) -> list[Unneeded]:
         """Remove what no app's newest `keep` releases need, and return what was removed.
 
         Of an app that was deprovisioned, nothing is kept. An app that something runs for is passed over, since a build
         may be about to use an image again; on a dedicated engine, so are base images and the cache while anything runs.
-        `cache` is how many bytes of that stay. With `dry_run` nothing is removed. Raises EngineUnreachableError.
+        `cache` is how many bytes of that stay, `layers` whether what the classic builder holds for an app's next build
+        goes. With `dry_run` nothing is removed. Raises EngineUnreachableError.
         """
         found: list[Unneeded] = []
         with self._store.read() as connection:
@@ -82,7 +85,7 @@ class Collector:
         for app in everywhere:
             with self._queue.idle(app.id) as free:
                 if free:
-                    found += self._of_app(app, keep, dry_run=dry_run)
+                    found += self._of_app(app, keep, dry_run=dry_run, layers=layers)
         if self._policy.dedicated:
             with self._queue.quiet() as free:
                 if free:
@@ -94,7 +97,7 @@ class Collector:
         try:
             with self._store.read() as connection:
                 app = apps.by_id(connection, app_id)
-            _tell(self._of_app(app, None, dry_run=False), app=app.handle)
+            _tell(self._of_app(app, None, dry_run=False, layers=False), app=app.handle)
         except SlipwayError as error:
             log.warning("images cannot be collected", error=str(error))
 
@@ -110,15 +113,15 @@ class Collector:
             if now - self._collected < (FULL_SECONDS if full else DAY_SECONDS):
                 return
             self._collected = now
-            _tell(self.collect(cache=0 if full else None), disk_percent=percent)
+            _tell(self.collect(layers=full, cache=0 if full else None), disk_percent=percent)
         except SlipwayError as error:
             log.warning("images cannot be collected", error=str(error))
 
-    def _of_app(self, app: App, keep: int | None, *, dry_run: bool) -> list[Unneeded]:
+    def _of_app(self, app: App, keep: int | None, *, dry_run: bool, layers: bool) -> list[Unneeded]:
         with self._store.read() as connection:
             newest = releases.of_app(connection, app, limit=keep or self._policy.keep)
         kept = {release.artifact.image for release in newest}
-        images = collection.unneeded(self._engine, repository_of(self._store, app), kept)
+        images = collection.unneeded(self._engine, repository_of(self._store, app), kept, layers=layers)
         if not dry_run:
             collection.remove(self._engine, images)
         return images

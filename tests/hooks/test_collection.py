@@ -75,7 +75,12 @@ def test_the_newest_releases_stay_and_the_others_images_go_after_an_operation(
     collector = Collector(store, Queue(1), engine, Policy(keep=2))
     assert {name.rpartition(":")[2] for image in collector.collect(dry_run=True) for name in image.names} == set("145")
     assert tags() == set("12345"), "a dry run removes nothing"
+    with closing(docker.APIClient(engine)) as client:
+        repository = repository_of(store, app)
+        client.tag(f"{repository}:1", repository, "layers-1")
     collector.after(app.id)
+    assert tags() == {"2", "3", "layers-1"}, "what the next build is made from stays as well"
+    collector.collect()
     assert tags() == set("23")
 
 
