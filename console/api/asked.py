@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
@@ -41,6 +42,8 @@ class Site:
     """The SSH server's public key, `TYPE BASE64`."""
     url: str | None
     """The address that links begin with; None takes it from each request."""
+    logins: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    """Logins that are looked at, at once."""
 
     def base(self, request: Request) -> str:
         """Return the address that links begin with. Raises ApiError for a Host header that is none."""

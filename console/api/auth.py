@@ -32,6 +32,9 @@ LONGEST_SECONDS = 30 * 24 * 3600
 MOST_BYTES = 16_384
 """Of a login's body."""
 
+MOST_WAITING = 100
+"""Logins that wait for their turn, some seconds; more are sent away."""
+
 WAYS = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
 
 routes = router("auth")
@@ -196,7 +199,13 @@ async def log_in(request: Request) -> Response:
         raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_request", f"missing or not as it should be: {wrong}") from None
     here = site(request)
     address = request.client.host if request.client else ""
-    made = await anyio.to_thread.run_sync(_log_in, here, wanted, address, here.base(request))
+    if here.logins.statistics().tasks_waiting >= MOST_WAITING:
+        raise ApiError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many log in at once; try again", {"Retry-After": "5"}
+        )
+    # Two at a time, the others without a thread: hashing is slow on purpose, and strangers decide how often it is done.
+    # So no more than two guesses are under way that the count of wrong ones does not know of yet.
+    made = await anyio.to_thread.run_sync(_log_in, here, wanted, address, here.base(request), limiter=here.logins)
     # RFC 6749, section 5.1, wants that no cache keeps it.
     return Response(
         made.model_dump_json(by_alias=True),

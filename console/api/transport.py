@@ -13,6 +13,12 @@ from typing import Any
 
 from store.errors import UsageError
 
+MOST_CONNECTIONS = 500
+"""At once; of more, each is answered 503. The engine room needs descriptors for its own work too."""
+
+KEEP_ALIVE_SECONDS = 20
+"""How long a connection may be idle: longer than Aptible's client keeps one for its next request, which is 15 s."""
+
 
 @dataclass(frozen=True)
 class Transport:
@@ -52,6 +58,8 @@ class Transport:
     def options(self) -> dict[str, Any]:
         """What uvicorn.Config takes of it."""
         return {
+            "limit_concurrency": MOST_CONNECTIONS,
+            "timeout_keep_alive": KEEP_ALIVE_SECONDS,
             "ssl_certfile": self.certificate,
             "ssl_keyfile": self.key,
             # Without a declared proxy those headers are what any client likes to say.
