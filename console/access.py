@@ -67,7 +67,7 @@ ANYBODY = frozenset(
 )
 """What shows and changes only what belongs to whoever asks."""
 
-ADMINISTRATORS = frozenset({"environments:create", "gc", "users", "users:add", "users:remove"})
+ADMINISTRATORS = frozenset({"environments:create", "gc", "rotate-key", "users", "users:add", "users:remove"})
 """What is about the whole server."""
 
 

@@ -16,7 +16,8 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -37,6 +38,10 @@ MANIFEST = "slipway-backup.json"
 
 LISTINGS = 5
 """How often a folder of packs is listed anew because one of them was replaced while it was copied (git-gc(1))."""
+
+
+ROTATIONS = 5
+"""How often the records are copied anew because the secret key was replaced meanwhile."""
 
 
 class BackupError(SlipwayError):
@@ -72,12 +77,12 @@ def _write(data: DataFolder, tar: tarfile.TarFile) -> None:
     _add_text(tar, MANIFEST, json.dumps({"format": FORMAT, "created_at": now().isoformat()}))
     with tempfile.TemporaryDirectory(dir=data.root) as folder:
         snapshot = Path(folder) / "snapshot.db"
-        with closing(sqlite3.connect(data.database)) as source, closing(sqlite3.connect(snapshot)) as target:
-            source.backup(target)  # one moment, whatever is written meanwhile (sqlite.org/backup.html)
+        keys = _snapshot(data, snapshot)
         tar.add(snapshot, data.database.name)
-    for path in (data.config_key, data.host_key):
-        if path.exists():
-            tar.add(path, path.name)
+    for name, key in keys.items():
+        _add_bytes(tar, name, key)
+    if data.host_key.exists():
+        tar.add(data.host_key, data.host_key.name)
     for log in sorted(data.logs.glob("*.log")):
         tar.add(log, f"logs/{log.name}")
     for repository in sorted(data.repositories.glob("*.git")):
@@ -86,6 +91,26 @@ def _write(data: DataFolder, tar: tarfile.TarFile) -> None:
             if path.exists():
                 tar.add(path, f"repositories/{path.relative_to(data.repositories)}", recursive=False)
         _add_packs(repository, tar, f"repositories/{repository.name}/objects/pack")
+
+
+def _snapshot(data: DataFolder, snapshot: Path) -> dict[str, bytes]:
+    """Copy the records as they are at one moment, and return the key files that belong to them, by name."""
+    for _ in range(ROTATIONS):
+        keys = _keys(data)
+        snapshot.unlink(missing_ok=True)
+        with closing(sqlite3.connect(data.database)) as source, closing(sqlite3.connect(snapshot)) as target:
+            source.backup(target)  # one moment, whatever is written meanwhile (sqlite.org/backup.html)
+        if keys == _keys(data):
+            return keys
+    raise BackupError("the secret key is replaced all the time; take the backup in a quieter moment")
+
+
+def _keys(data: DataFolder) -> dict[str, bytes]:
+    keys = {}
+    for path in (data.config_key, data.next_config_key):
+        with suppress(FileNotFoundError):
+            keys[path.name] = path.read_bytes()
+    return keys
 
 
 def _files(repository: Path) -> Iterator[Path]:
@@ -119,9 +144,14 @@ def _add_packs(repository: Path, tar: tarfile.TarFile, name: str) -> None:
 
 
 def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    _add_bytes(tar, name, text.encode())
+
+
+def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
-    info.size = len(text.encode())
-    tar.addfile(info, io.BytesIO(text.encode()))
+    info.size = len(content)
+    info.mode = 0o600
+    tar.addfile(info, io.BytesIO(content))
 
 
 def restore(archive: Path, data: DataFolder) -> list[str]:
@@ -135,7 +165,7 @@ def restore(archive: Path, data: DataFolder) -> list[str]:
     partial = Path(tempfile.mkdtemp(prefix=f".{data.root.name}.", dir=data.root.parent))
     try:
         _extract(archive, partial)
-        restored = DataFolder(partial)
+        restored = replace(data, root=partial)
         restored.create()
         handles = _agree(restored)
         if data.root.exists():

@@ -44,7 +44,7 @@ from releaser.haproxy import Proxy, bindable
 from releaser.published_ports import PublishedPorts
 from releaser.releaser import Releaser
 from releaser.router import Router
-from store import acme_accounts
+from store import acme_accounts, rotation
 from store.database import Store
 from store.reserve import Reserve
 
@@ -89,6 +89,8 @@ def run(
     load()
     steps.observers.append(StepDurations())
     store = Store.open(settings.data)
+    for _ in rotation.finish(store):
+        log.info("going on with the replacement of the secret key")
     acme = _acme(settings, store)
     router = open_router(settings, acme)
     engine = os.environ.get("DOCKER_HOST")

@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 import click
 
 from console import log
-from console.settings import DATA, LIMITS, SETTINGS, Settings, options
-from hooks.engine_room import EngineRoom
+from console.settings import DATA, LIMITS, SETTINGS, Settings, data_folder, options
+from hooks.engine_room import EngineRoom, EngineRoomUnreachableError
 from store.data_folder import DataFolder
 from store.errors import SlipwayError, UsageError
+from store.secret import Secret
 
 
 class _Program(click.Group):
@@ -156,6 +157,23 @@ def doctor(**values: Any) -> None:
     sys.exit(1 if problems else 0)
 
 
+@program.command("rotate-key")
+@options(DATA)
+def rotate_key(data: DataFolder) -> None:
+    """Seal every secret of the records again under a new key, also while serving; the former key is then of no use.
+
+    Without SLIPWAY_SECRET_KEY the new key is made here and put in the place of the former one. With it, the new one is
+    read from standard input; change the variable before the next start.
+    """
+    from console.rotation import rotate  # the other commands need no records
+
+    data.require()
+    try:
+        _on_this_machine(data, ["rotate-key"], None)
+    except EngineRoomUnreachableError:
+        click.echo(rotate(data, lambda: Secret(sys.stdin.read())))
+
+
 def _passed_on(words: list[str]) -> click.Command:
     """Return a command that sends `words` to a server, less the options that are meant for this program."""
     words, remote = _take(words, "--remote")
@@ -174,7 +192,7 @@ def _passed_on(words: list[str]) -> click.Command:
     if words[0] == "users:password" and "--help" not in words and sys.stdin.isatty():
         stdin = click.prompt("New password", hide_input=True, confirmation_prompt=True)
     if data:
-        folder = DataFolder(Path(data).absolute())
+        folder = data_folder(Path(data))
         return click.Command(words[0], callback=lambda: _on_this_machine(folder, words, stdin))
     if remote:
         return click.Command(words[0], callback=lambda: _by_ssh(remote, words, stdin))

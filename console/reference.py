@@ -60,6 +60,16 @@ runs the server (`~/.docker`) are never used.
 |---|---|---|---|
 """
 
+ENVIRONMENT_PAGE = """
+One setting has no option, since a program's arguments can be read by everybody on the machine:
+
+| variable | meaning |
+|---|---|
+| `SLIPWAY_SECRET_KEY` | The key that config values are sealed with: 32 random bytes in base64 (`openssl rand -base64 \
+32`). Without it, `slipway init` makes one in the data folder. Every program of `slipway` that opens the data folder \
+takes it, and hands it on to no other: see [access](access.md). |
+"""
+
 LIMITS_PAGE = """
 # Limits
 
@@ -127,7 +137,7 @@ def _names(actions: Iterable[str]) -> str:
 
 def settings_page() -> str:
     """Return docs/settings.md."""
-    return SETTINGS_PAGE + _table(SETTINGS) + LIMITS_PAGE + _table(LIMITS) + CONFIG_PAGE
+    return SETTINGS_PAGE + _table(SETTINGS) + ENVIRONMENT_PAGE + LIMITS_PAGE + _table(LIMITS) + CONFIG_PAGE
 
 
 def _table(settings: Iterable[Setting]) -> str:

@@ -24,6 +24,7 @@ from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from hooks.collection import Policy
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
+from store import secret_key
 from store.data_folder import DataFolder
 from store.errors import UsageError
 from store.handles import check_handle
@@ -209,11 +210,25 @@ def _log(text: str) -> str:
     return text
 
 
+_secret_key: Secret | None = None
+
+
+def data_folder(root: Path) -> DataFolder:
+    """Return the data folder at `root`, with the key that the environment gives for it.
+
+    The variable is taken out of the environment, so that no program that is started gets it.
+    """
+    global _secret_key  # noqa: PLW0603  (the environment is asked once, and then has it no longer)
+    if text := os.environ.pop(secret_key.VARIABLE, None):
+        _secret_key = Secret(text)
+    return DataFolder(root.absolute(), _secret_key)
+
+
 DATA = Setting(
     "data",
     "DIR",
     "/var/lib/slipway",
-    lambda text: DataFolder(Path(text).absolute()),
+    lambda text: data_folder(Path(text)),
     "The data folder: records, repositories, keys, logs.",
 )
 

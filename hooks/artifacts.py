@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import threading
 from dataclasses import replace
 
@@ -120,9 +119,8 @@ class Artifacts:
         )
 
     def _cache_key(self, app: App) -> Secret:
-        """Return an app's own key for what builds keep, made of the config key; an app's id is never used again."""
-        key = self._folder.config_key.read_bytes()
-        return Secret(hmac.digest(key, f"build cache of app {app.id}".encode(), "sha256").hex())
+        """Return an app's own key for what builds keep; an app's id is never used again."""
+        return self._store.own_key(f"build cache of app {app.id}")
 
 
 def _branch(plan: Plan) -> str:

@@ -22,7 +22,8 @@ class ConfigVersion:
     values: Config
 
 
-def _place(app_id: int, number: int) -> str:
+def place(app_id: int, number: int) -> str:
+    """Return what a version's sealed values are bound to."""
     return f"config version {number} of app {app_id}"
 
 
@@ -34,7 +35,7 @@ def add(connection: Connection, seal: Seal, app: App, values: Config) -> ConfigV
             select(func.coalesce(func.max(config_versions.c.number), 0)).where(config_versions.c.app_id == app.id)
         ).scalar_one()
     )
-    sealed = seal.close(config_values.dump(values), _place(app.id, number))
+    sealed = seal.close(config_values.dump(values), place(app.id, number))
     version_id = connection.execute(
         config_versions.insert().values(app_id=app.id, number=number, sealed=sealed).returning(config_versions.c.id)
     ).scalar_one()
@@ -74,5 +75,5 @@ def app_of(connection: Connection, version_id: int) -> int | None:
 def by_id(connection: Connection, seal: Seal, app: App, version_id: int) -> ConfigVersion:
     """Return one version of an app's config; raises SealError if it does not open."""
     row = connection.execute(select(config_versions).where(config_versions.c.id == version_id)).one()
-    values = config_values.load(seal.open(row.sealed, _place(app.id, row.number)))
+    values = config_values.load(seal.open(row.sealed, place(app.id, row.number)))
     return ConfigVersion(row.id, row.number, values)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import SlipwayError
+from store.secret import Secret
 
 
 class DataFolderError(SlipwayError):
@@ -19,6 +20,8 @@ class DataFolder:
     """The one folder that a server needs: copy it, and the server has moved."""
 
     root: Path
+    secret_key: Secret | None = None
+    """The key that the records are sealed with, if it is not in a file of the folder."""
 
     @property
     def database(self) -> Path:
@@ -29,6 +32,11 @@ class DataFolder:
     def config_key(self) -> Path:
         """The key under which config values are encrypted, mode 0600."""
         return self.root / "config.key"
+
+    @property
+    def next_config_key(self) -> Path:
+        """Both keys, each sealed under the other, while the config key is being replaced."""
+        return self.root / "config.key.next"
 
     @property
     def host_key(self) -> Path:
@@ -97,7 +105,7 @@ class DataFolder:
 
     def require(self) -> None:
         """Raise DataFolderError unless `slipway init` has prepared the folder."""
-        if not (self.database.exists() and self.config_key.exists()):
+        if not (self.database.exists() and (self.secret_key or self.config_key.exists())):
             raise DataFolderError(
                 f"{self.root} is not a data folder; prepare it with: "
                 f"slipway init --data {self.root} --admin-key FILE.pub"

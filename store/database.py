@@ -6,11 +6,13 @@ belongs into one transaction.
 
 from __future__ import annotations
 
+import hmac
 import itertools
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -20,11 +22,12 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.exc import OperationalError
 
-from store import audit
+from store import audit, installation_key, secret_key
 from store.data_folder import DataFolder
 from store.errors import SlipwayError
 from store.reserve import DiskFullError
-from store.seal import Seal
+from store.seal import Seal, SealError
+from store.secret import Secret
 from store.tables import installation
 
 BUSY_MILLISECONDS = 10_000
@@ -38,12 +41,15 @@ class MigrationError(SlipwayError):
 class Store:
     """The records of one server: its database, and the seal for what is encrypted there."""
 
-    def __init__(self, engine: Engine, seal: Seal) -> None:
+    def __init__(self, engine: Engine, folder: DataFolder, seal: Seal) -> None:
         self._engine = engine
+        self.folder = folder
         self.seal = seal
         self._writes = itertools.count(1)
         self.generation = 0
         """Another number after each transaction that may have changed something, of this process."""
+        with self.write() as connection:
+            self._own_key = installation_key.ensure(connection, seal)
 
     @classmethod
     def open(cls, folder: DataFolder) -> Store:
@@ -52,24 +58,25 @@ class Store:
         Raises DataFolderError for a folder that is not prepared, SealError for a key that cannot be used.
         """
         folder.require()
-        return cls._open(folder, Seal.load(folder.config_key))
+        return cls._open(folder, secret_key.load(folder))
 
     @classmethod
     def create(cls, folder: DataFolder) -> Store:
         """Prepare a data folder; keep what is there."""
         folder.create()
-        store = cls._open(folder, Seal.create(folder.config_key))
+        store = cls._open(folder, secret_key.create(folder))
         with store.write() as connection:
             if connection.execute(select(installation.c.instance)).first() is None:
                 connection.execute(installation.insert().values(instance=secrets.token_hex(4)))
+            store._own_key = installation_key.ensure(connection, store.seal)
         return store
 
     @classmethod
-    def _open(cls, folder: DataFolder, seal: Seal) -> Store:
+    def _open(cls, folder: DataFolder, keys: Sequence[bytes]) -> Store:
         engine = connect(f"sqlite:///{folder.database}")
         migrate(engine)
         folder.database.chmod(0o600)
-        return cls(engine, seal)
+        return cls(engine, folder, Seal(keys, reload=partial(secret_key.load, folder)))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -107,6 +114,17 @@ class Store:
         with self.read() as connection:
             return str(connection.execute(select(installation.c.instance)).scalar_one())
 
+    def own_key(self, purpose: str) -> Secret:
+        """Return a key of this installation for one purpose: always the same, and known to nobody else."""
+        if self._own_key is None:
+            raise SealError("the records are no installation's; prepare the data folder with slipway init")
+        return Secret(hmac.digest(self._own_key, purpose.encode(), "sha256").hex())
+
+    def forget_what_was_overwritten(self) -> None:
+        """Leave nothing of former values in the database's write-ahead log (sqlite.org/wal.html#ckpt)."""
+        with self._engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -125,6 +143,8 @@ def connect(url: str) -> Engine:
         # In WAL mode NORMAL may lose the last transactions in a power cut (sqlite.org/pragma.html#pragma_synchronous).
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # What is deleted or replaced may be a secret, so nothing of it stays in the file.
+        cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
         cursor.close()
 

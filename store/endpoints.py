@@ -54,7 +54,8 @@ class Endpoint:
         return self.host if self.host is not None else str(self.tcp_port)
 
 
-def _place(name: str) -> str:
+def place(name: str) -> str:
+    """Return what an endpoint's sealed certificate is bound to; the name is its host name or its port."""
     return f"certificate of {name}"
 
 
@@ -64,7 +65,7 @@ def add(connection: Connection, seal: Seal, app: App, endpoint: Endpoint) -> Non
     count = select(func.count()).select_from(endpoints).where(endpoints.c.app_id == app.id)
     if connection.execute(count).scalar_one() >= MOST_ENDPOINTS:
         raise TooManyEndpointsError(f"{app.handle} has {MOST_ENDPOINTS} endpoints, the most that there may be")
-    sealed = endpoint.certificate and seal.close(endpoint.certificate.reveal().encode(), _place(endpoint.name))
+    sealed = endpoint.certificate and seal.close(endpoint.certificate.reveal().encode(), place(endpoint.name))
     connection.execute(
         endpoints.insert().values(
             app_id=app.id,
@@ -121,7 +122,7 @@ def change(
     redirect: bool,
 ) -> None:
     """Give an endpoint another certificate, None for none, and other settings; what failed before is forgotten."""
-    sealed = certificate and seal.close(certificate.reveal().encode(), _place(endpoint.name))
+    sealed = certificate and seal.close(certificate.reveal().encode(), place(endpoint.name))
     connection.execute(
         endpoints.update()
         .where(endpoints.c.id == endpoint.id)
@@ -160,7 +161,7 @@ def _found(connection: Connection, seal: Seal, which: ColumnElement[bool]) -> li
 
 def _endpoint(seal: Seal, row: Row[tuple[object, ...]]) -> Endpoint:
     name = row.host if row.host is not None else str(row.tcp_port)
-    opened = row.certificate and Secret(seal.open(row.certificate, _place(name)).decode())
+    opened = row.certificate and Secret(seal.open(row.certificate, place(name)).decode())
     return Endpoint(
         host=row.host,
         tcp_port=row.tcp_port,

@@ -56,7 +56,8 @@ LOCAL_USER = "the administrator"
 """How somebody at the machine itself is called, who needs no account."""
 
 
-def _place(operation_id: int) -> str:
+def place(operation_id: int) -> str:
+    """Return what an operation's sealed request is bound to."""
     return f"request of operation {operation_id}"
 
 
@@ -68,7 +69,7 @@ def add(connection: Connection, seal: Seal, app: App, user_id: int | None, kind:
         .returning(operations.c.id)
     ).scalar_one()
     audit.about(operation=operation_id)
-    sealed = seal.close(request, _place(operation_id))
+    sealed = seal.close(request, place(operation_id))
     connection.execute(operations.update().where(operations.c.id == operation_id).values(request=sealed))
     return by_id(connection, operation_id)
 
@@ -89,7 +90,7 @@ def take_request(connection: Connection, seal: Seal, operation: Operation) -> by
     """Open a session's request and forget it; None if somebody has taken it before."""
     sealed = connection.execute(select(operations.c.request).where(operations.c.id == operation.id)).scalar_one()
     connection.execute(operations.update().where(operations.c.id == operation.id).values(request=b""))
-    return seal.open(sealed, _place(operation.id)) if sealed else None
+    return seal.open(sealed, place(operation.id)) if sealed else None
 
 
 def by_id(connection: Connection, operation_id: int) -> Operation:
@@ -137,7 +138,7 @@ def unfinished(connection: Connection) -> list[Operation]:
 def request(connection: Connection, seal: Seal, operation: Operation) -> bytes:
     """Open an operation's request."""
     sealed = connection.execute(select(operations.c.request).where(operations.c.id == operation.id)).scalar_one()
-    return seal.open(sealed, _place(operation.id))
+    return seal.open(sealed, place(operation.id))
 
 
 def start(connection: Connection, operation: Operation) -> None:

@@ -1,20 +1,21 @@
-"""Encryption of config values at rest: AES-256-GCM under a key file of mode 0600.
+"""Encryption of secrets in the records: AES-256-GCM.
 
 Each ciphertext is bound to the place it belongs to (GCM's associated data), so that a row copied over another app's row
-does not open.
+does not open. There is one key, but while it is being replaced (`store.rotation`) there are two that open.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from store.errors import SlipwayError
+
+KEY_BYTES = 32
+"""AES-256."""
 
 _FORMAT = b"\x01"
 """First byte of every ciphertext, so that a later format can be told apart."""
@@ -28,55 +29,56 @@ class SealError(SlipwayError):
 
 
 class Seal:
-    """Seals and opens byte strings under one key of 32 bytes."""
+    """Seals under the first of its keys, each of 32 bytes, and opens under any of them. It may be shared by threads.
 
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
+    `reload` returns the keys as they are by now: another process may have replaced them.
+    """
 
-    @classmethod
-    def create(cls, path: Path) -> Seal:
-        """Make a new key file; keep the one that is there."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls.load(path)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(AESGCM.generate_key(bit_length=256)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return cls.load(path)
+    def __init__(self, keys: Sequence[bytes], reload: Callable[[], Sequence[bytes]] | None = None) -> None:
+        self._reload = reload
+        self.use(keys)
 
-    @classmethod
-    def load(cls, path: Path) -> Seal:
-        """Read a key file.
-
-        Raises SealError if it is missing or malformed, or if others than its owner may read it.
-        """
-        try:
-            mode = path.stat().st_mode
-            text = path.read_bytes()
-        except OSError as error:
-            raise SealError(f"the config key {path} cannot be read: {error.strerror}") from error
-        if mode & 0o077:
-            raise SealError(f"the config key {path} may be read by others; mend it with: chmod 600 {path}")
-        try:
-            return cls(base64.b64decode(text, validate=False))
-        except (binascii.Error, ValueError) as error:
-            raise SealError(f"the config key {path} is damaged; restore it from a backup") from error
+    def use(self, keys: Sequence[bytes]) -> None:
+        """From now on, seal under the first of these keys and open under any."""
+        self.keys = tuple(keys)
+        self._ciphers = tuple(AESGCM(key) for key in keys)
 
     def close(self, plain: bytes, place: str) -> bytes:
-        """Encrypt `plain` for `place`, a text that says where the result is kept."""
+        """Encrypt `plain` for `place`, a text that says where the result is kept.
+
+        To be called in the transaction that keeps the result, so that no rotation of the key comes in between.
+        """
         nonce = os.urandom(_NONCE_BYTES)
-        return _FORMAT + nonce + self._cipher.encrypt(nonce, plain, place.encode())
+        return _FORMAT + nonce + self._ciphers[0].encrypt(nonce, plain, place.encode())
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """Decrypt what `close` made for the same place; raises SealError otherwise."""
-        nonce, body = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
-        try:
-            if not sealed.startswith(_FORMAT):
-                raise SealError(f"{place} was sealed by a newer version of slipway; upgrade this one")
-            return self._cipher.decrypt(nonce, body, place.encode())
-        except InvalidTag as error:
+        if not sealed.startswith(_FORMAT):
+            raise SealError(f"{place} was sealed by a newer version of slipway; upgrade this one")
+        plain = self._try(sealed, place)
+        if plain is None and self._reload is not None and tuple(keys := self._reload()) != self.keys:
+            self.use(keys)
+            plain = self._try(sealed, place)
+        if plain is None:
             raise SealError(
-                f"{place} does not open with the config key; put back the key file that belongs to these records"
-            ) from error
+                f"{place} does not open with the secret key; put back the key that belongs to these records"
+            )
+        return plain
+
+    def is_current(self, sealed: bytes, place: str) -> bool:
+        """Return whether `sealed` opens under the first key."""
+        return _decrypted(self._ciphers[0], sealed, place) is not None
+
+    def _try(self, sealed: bytes, place: str) -> bytes | None:
+        for cipher in self._ciphers:
+            if (plain := _decrypted(cipher, sealed, place)) is not None:
+                return plain
+        return None
+
+
+def _decrypted(cipher: AESGCM, sealed: bytes, place: str) -> bytes | None:
+    nonce, body = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, body, place.encode())
+    except InvalidTag:
+        return None

@@ -58,6 +58,8 @@ installation = Table(
     Column("id", Integer, primary_key=True),
     # Tells this server's containers from those of another server on the same engine.
     Column("instance", String(32), nullable=False),
+    # Sealed: what build caches are kept apart by. It opens with the right secret key only, and tells so at a start.
+    Column("cache_key", LargeBinary),
 )
 
 environments = Table(
