@@ -569,15 +569,18 @@ class Settings:
         """How HTTP may be reached."""
         return Transport(self.api.host, self.api_certificate, self.api_certificate_key, self.api_proxy)
 
-    @property
-    def listening(self) -> Listening:
-        """Where the proxy listens for all apps together. Raises UsageError for settings that contradict each other."""
+    def __post_init__(self) -> None:
+        """Raise UsageError for settings that contradict each other."""
         if self.router == "none" and self.domain is not None:
             raise UsageError(
                 "SLIPWAY_ROUTER=none has no host names; unset SLIPWAY_DOMAIN, or let HAProxy be the router"
             )
         if self.https is not None and self.domain is None:
             raise UsageError("SLIPWAY_HTTPS needs SLIPWAY_DOMAIN: without it, apps have ports instead of host names")
+
+    @property
+    def listening(self) -> Listening:
+        """Where the proxy listens for all apps together."""
         return Listening(
             self.http.host,
             self.http.port if self.domain else None,

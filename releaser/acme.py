@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import cast
 
 import josepy.errors
-import requests
 from acme import challenges, crypto_util, errors, messages
 from acme.client import ClientNetwork, ClientV2
 from cryptography.hazmat.primitives import serialization
@@ -130,7 +129,8 @@ class Acme:
             raise AcmeError(
                 f"the certificate authority did not decide about {host} within {ORDER_SECONDS:.0f} s; try again later"
             ) from error
-        except (requests.exceptions.RequestException, errors.Error, josepy.errors.Error, ValueError, KeyError) as error:
+        except (OSError, errors.Error, josepy.errors.Error, ValueError, KeyError) as error:
+            # OSError: whatever requests raises, and what it raises for a CA file that is not there.
             raise AcmeError(
                 f"the certificate authority at {self._directory} does not answer as it should "
                 f"({type(error).__name__}); try again later, or look at SLIPWAY_ACME_DIRECTORY and SLIPWAY_ACME_CA"

@@ -130,9 +130,10 @@ def test_a_certificate_is_issued_renewed_in_time_and_kept_when_that_fails(
 
 def test_an_authority_that_is_not_there_is_a_sentence(tmp_path: Path, free_port: Callable[[], int]) -> None:
     nobody = f"https://localhost:{free_port()}/dir"
-    acme = Acme(nobody, new_account_key(), email="ops@example.com", ca_file=None)
-    with pytest.raises(AcmeError, match=r"does not answer as it should .*SLIPWAY_ACME_DIRECTORY"):
-        acme.order(HOST)
+    for ca_file in (None, str(tmp_path / "no-such-file.pem")):
+        acme = Acme(nobody, new_account_key(), email="ops@example.com", ca_file=ca_file)
+        with pytest.raises(AcmeError, match=r"does not answer as it should .*SLIPWAY_ACME_DIRECTORY"):
+            acme.order(HOST)
 
 
 def test_without_an_authority_nothing_is_managed(tmp_path: Path) -> None:
