@@ -125,8 +125,11 @@ class NewPortalConnection(BaseModel):
     ssh_public_key: str = Field(max_length=16_384)
 
 
-def resource(asked: Asked, operation: records.Operation, environment_id: int, **more: object) -> Operation:
-    """Return an operation as clients know it; `more` are fields that only its maker is told."""
+def resource(asked: Asked, operation: records.Operation, app: App, **more: object) -> Operation:
+    """Return an operation of an app as clients know it; `more` are fields that the record does not have.
+
+    One of an app that there is no more has no link to it: clients follow it to tell the app's name.
+    """
     href = asked.href("operations", operation.id)
     ended = operation.finished_at or operation.started_at or operation.created_at
     return Operation.model_validate(
@@ -142,8 +145,8 @@ def resource(asked: Asked, operation: records.Operation, environment_id: int, **
             "updated_at": ended,
             "links": links(
                 self=href,
-                resource=asked.href("apps", operation.app_id),
-                account=asked.href("accounts", environment_id),
+                resource=None if app.deleted_at else asked.href("apps", app.id),
+                account=asked.href("accounts", app.environment_id),
                 ssh_portal_connections=f"{href}/ssh_portal_connections",
                 logs=f"{href}/logs",
             ),
@@ -152,11 +155,11 @@ def resource(asked: Asked, operation: records.Operation, environment_id: int, **
     )
 
 
-def _found(asked: Asked, number: int, action: str) -> tuple[records.Operation, int]:
-    """Return an operation, also one of an app that there is no more, and its environment's id."""
+def _found(asked: Asked, number: int, action: str) -> tuple[records.Operation, App]:
+    """Return an operation and its app, which may be one that there is no more."""
     operation = asked.call(action).operation(number)
     with asked.room.store.read() as connection:
-        return operation, apps.by_id(connection, operation.app_id).environment_id
+        return operation, apps.by_id(connection, operation.app_id)
 
 
 @routes.get("/apps/{app_id}/operations", **answers(Collection[Operation]))
@@ -177,7 +180,7 @@ def list_operations_of_service(asked: Asking, service_id: int, page: Paged) -> R
 
 def _listed(asked: Asked, connection: Connection, app: App, page: Paged, href: str) -> Collection[Operation]:
     found, total = records.page_of_app(connection, app, page.per_page, page.offset)
-    return collection(href, "operations", [resource(asked, each, app.environment_id) for each in found], page, total)
+    return collection(href, "operations", [resource(asked, each, app) for each in found], page, total)
 
 
 @routes.post("/apps/{app_id}/operations", **answers(Operation, 201))
@@ -222,7 +225,7 @@ def _opened(asked: Asked, app: App, command: str, *words: str) -> Response:
     operation = asked.run(command, *words_of(app), *words).operation
     if operation is None:
         raise CommandFailedError(1, f"{command} opened no operation")
-    return reply(resource(asked, operation, app.environment_id), 201)
+    return reply(resource(asked, operation, app), 201)
 
 
 def _session(asked: Asked, app: App, kind: Literal["logs", "execute"], wanted: NewOperation) -> Response:
@@ -233,9 +236,7 @@ def _session(asked: Asked, app: App, kind: Literal["logs", "execute"], wanted: N
         if releases.current(connection, app) is None:
             raise NothingToReleaseError(f"{app.handle} has not been deployed yet; deploy it first")
     operation = sessions.note(call, app, kind, wanted.command)
-    return reply(
-        resource(asked, operation, app.environment_id, command=wanted.command, interactive=wanted.interactive), 201
-    )
+    return reply(resource(asked, operation, app, command=wanted.command, interactive=wanted.interactive), 201)
 
 
 def _pairs(*variables: dict[str, str | None] | None) -> list[str]:
@@ -275,8 +276,8 @@ def _deploy_words(wanted: NewOperation) -> list[str]:
 @routes.get("/operations/{operation_id}", **answers(Operation))
 def show_operation(asked: Asking, operation_id: int) -> Response:
     """Show an operation and how it is getting on."""
-    operation, environment_id = _found(asked, operation_id, "operations")
-    return reply(resource(asked, operation, environment_id))
+    operation, app = _found(asked, operation_id, "operations")
+    return reply(resource(asked, operation, app))
 
 
 @routes.put("/operations/{operation_id}", **answers(Operation))
@@ -284,8 +285,8 @@ def cancel(asked: Asking, operation_id: int, _wanted: OperationUpdate) -> Respon
     """Cancel an operation."""
     _found(asked, operation_id, "operation:cancel")
     asked.run("operation:cancel", str(operation_id))
-    operation, environment_id = _found(asked, operation_id, "operations")
-    return reply(resource(asked, operation, environment_id))
+    operation, app = _found(asked, operation_id, "operations")
+    return reply(resource(asked, operation, app))
 
 
 @routes.get("/operations/{operation_id}/ssh_portal_connections", **answers(Collection[PortalConnection]))

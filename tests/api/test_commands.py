@@ -87,6 +87,7 @@ def test_an_app_from_its_first_deploy_to_its_end(
     for href in (renamed["_links"]["self"]["href"], f"/find/app?handle={handle}-new"):
         assert api.ask("GET", href).status_code == 404
     assert "is gone" in log_of(api, ended)
+    assert "resource" not in ended["_links"]
 
 
 def log_of(api: PublicClient, operation: dict[str, Any]) -> str:
