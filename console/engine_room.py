@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from console.api.application import application
 from console.api.asked import Site
 from console.api.login import Attempts, TokenKey
+from console.api.transport import Transport
 from console.grammar import Room, load
 from console.housekeeping import keep_house
 from console.interface import Interface
@@ -158,6 +159,7 @@ def run(
             [(interface.on_socket(), on_socket, {}), (for_strangers, on_tcp, settings.transport.options)],
             ready,
             lambda: _drain(desk, settings.drain, stopping),
+            settings.transport,
         )
     )
     recovery.join()
@@ -183,9 +185,10 @@ async def _serve(
     applications: list[tuple[Starlette, socket.socket, Mapping[str, Any]]],
     ready: Callable[[], None],
     drain: Callable[[], None],
+    transport: Transport,
 ) -> None:
     servers = []
-    for served, _, transport in applications:
+    for served, _, options in applications:
         servers.append(
             _Server(
                 uvicorn.Config(
@@ -195,7 +198,7 @@ async def _serve(
                     lifespan="off",
                     server_header=False,
                     timeout_graceful_shutdown=LINGER_SECONDS,
-                    **transport,
+                    **options,
                 )
             )
         )
@@ -208,8 +211,11 @@ async def _serve(
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
     ready()
+    renewing = [asyncio.create_task(transport.renew(server.config.ssl)) for server in servers if server.config.ssl]
     await told.wait()
     log.info("stopping")
+    for task in renewing:
+        task.cancel()
     await asyncio.to_thread(drain)
     for server in servers:
         server.should_exit = True

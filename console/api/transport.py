@@ -5,19 +5,28 @@ Passwords and tokens travel here, so plain HTTP is never spoken to strangers dir
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from store.errors import UsageError
+
+log = structlog.get_logger()
 
 MOST_CONNECTIONS = 500
 """At once; of more, each is answered 503. The engine room needs descriptors for its own work too."""
 
 KEEP_ALIVE_SECONDS = 20
 """How long a connection may be idle: longer than Aptible's client keeps one for its next request, which is 15 s."""
+
+
+RENEWED_SECONDS = 60.0
+"""How soon a renewed certificate is noticed."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,28 @@ class Transport:
                 "or let SLIPWAY_API be on 127.0.0.1"
             )
 
+    async def renew(self, context: ssl.SSLContext, every: float = RENEWED_SECONDS) -> None:
+        """Take a certificate that is renewed in its file, for the connections to come; to be run beside the server."""
+        if self.certificate is None or self.key is None:
+            return
+        known = _state(self.certificate, self.key)
+        while True:
+            await asyncio.sleep(every)
+            now = _state(self.certificate, self.key)
+            if now == known:
+                continue
+            try:
+                self.check()  # in a context of its own: half a renewal must not reach the one that serves
+                context.load_cert_chain(self.certificate, self.key, _no_password)
+            except (UsageError, OSError) as error:
+                # A program that renews writes one file after the other; the next look may find both.
+                log.warning(
+                    "the certificate of HTTP was changed and cannot be used; the former one is", error=str(error)
+                )
+            else:
+                known = now
+                log.info("the certificate of HTTP was renewed")
+
     def _unusable(self, reason: str) -> UsageError:
         return UsageError(f"the certificate {self.certificate} with the key {self.key} cannot be used: {reason}")
 
@@ -66,6 +97,19 @@ class Transport:
             "proxy_headers": self.proxy is not None,
             "forwarded_allow_ips": self.proxy or "",
         }
+
+
+def _state(*files: Path) -> list[tuple[int, int] | None]:
+    """Return what changes when files do."""
+    found: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_ino))
+    return found
 
 
 def _no_password() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +84,36 @@ def test_a_certificate_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> No
         Transport("127.0.0.1", tmp_path / "missing.pem", key, None).check()
     with pytest.raises(UsageError, match="PEM format"):
         Transport("127.0.0.1", key, pem, None).check()
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> None:
+    pem, key = certificate(tmp_path)
+
+    async def story() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem, key)
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+        renewing = asyncio.create_task(Transport("0.0.0.0", pem, key, None).renew(context, 0.01))
+        assert await shown() == pem.read_text()
+        # The certificate first and its key later, as programs that renew do.
+        other = tmp_path / "other"
+        other.mkdir()
+        new_pem, new_key = certificate(other)
+        new_pem.replace(pem)
+        await asyncio.sleep(0.05)
+        new_key.replace(key)
+        async with asyncio.timeout(20):
+            while await shown() != pem.read_text():
+                await asyncio.sleep(0.01)
+        renewing.cancel()
+        server.close()
+
+    asyncio.run(story())
 
 
 def test_only_a_declared_proxy_is_believed() -> None:
