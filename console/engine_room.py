@@ -108,7 +108,7 @@ def run(
     reserve = Reserve(settings.data.reserve)
     desk = Operations(
         store,
-        Logs(settings.data.logs, reserve),
+        Logs(settings.data.logs, reserve, settings.log_days),
         pipeline,
         releaser,
         addresses,
@@ -134,7 +134,9 @@ def run(
     recovery.start()
     key_uses = KeyUses(store)
     housekeeping = threading.Thread(
-        target=keep_house, args=([key_uses.record, desk.collector.look], stopping), name="housekeeping"
+        target=keep_house,
+        args=([key_uses.record, desk.collector.look, desk.logs.expire], stopping),
+        name="housekeeping",
     )
     housekeeping.start()
     renewal = threading.Thread(target=keep_renewed, args=(certificates, stopping), name="renewal", daemon=True)

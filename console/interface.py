@@ -198,6 +198,8 @@ class Interface:
         logs = self._room.operations.logs
         live = logs.live(operation.id)
         if live is None:
+            if not logs.path(operation.id).exists():
+                yield {"out": logs.gone(operation.id)}
             for frame in _Tail(logs.path(operation.id), after).frames():
                 yield frame
         else:

@@ -23,6 +23,7 @@ from builder.options import CHOICES, Choice, Options
 from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
 from hooks.collection import Policy
+from hooks.log import KEPT_DAYS
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
 from store import secret_key
 from store.data_folder import DataFolder
@@ -437,6 +438,7 @@ SETTINGS = (
         _size,
         "How much of BuildKit's cache stays on a dedicated engine; none of it while the disk is too full.",
     ),
+    Setting("log_days", "DAYS", str(KEPT_DAYS), _count, "How long the log of an operation is kept after its end."),
     Setting("log", "FORM", "console", _log, "The form of the server's own log on standard error: console or json."),
 )
 
@@ -548,6 +550,7 @@ class Settings:
     disk_full: int
     engine_use: str
     build_cache: int
+    log_days: int
     log: str
     limits: Limits = field(default_factory=Limits)
 

@@ -21,6 +21,12 @@ log = structlog.get_logger()
 LIMIT = 16 << 20
 """Bytes of an operation's log; what a build prints beyond is dropped, with a notice."""
 
+KEPT_DAYS = 90
+"""How long the log of an operation is kept after its end, by default."""
+
+LOOK_SECONDS = 3600.0
+"""How often logs are looked through for those that have been kept for long enough."""
+
 Wake = Callable[[], None]
 
 
@@ -141,14 +147,48 @@ class OperationLog:
 class Logs:
     """All operations' logs: files in one folder, and those that are being written."""
 
-    def __init__(self, folder: Path, reserve: Reserve) -> None:
+    def __init__(self, folder: Path, reserve: Reserve, days: int = KEPT_DAYS) -> None:
         self._folder = folder
         self._reserve = reserve
+        self._days = days
         self._open: dict[int, OperationLog] = {}
+        self._looked: float | None = None
 
     def path(self, operation_id: int) -> Path:
         """Return the file of an operation's log."""
         return self._folder / f"{operation_id}.log"
+
+    def read(self, operation_id: int) -> str:
+        """Return a log as far as it has come; of one that is kept no longer, a sentence that says so."""
+        try:
+            return self.path(operation_id).read_text(errors="replace")
+        except FileNotFoundError:
+            return self.gone(operation_id)
+
+    def gone(self, operation_id: int) -> str:
+        """Return what is told in place of a log that is not there."""
+        return f"There is no log of operation {operation_id}: logs are kept for {self._days} days.\n"
+
+    def expire(self, now: float | None = None) -> list[int]:
+        """Remove the logs that have been kept for long enough at `now`, seconds since the epoch; return whose.
+
+        Looks once an hour, however often it is called without `now`.
+        """
+        if now is None:
+            if self._looked is not None and time.monotonic() - self._looked < LOOK_SECONDS:
+                return []
+            self._looked, now = time.monotonic(), time.time()
+        removed = []
+        for path in self._folder.glob("*.log"):
+            # A log grows as long as its operation is not over, so its time is that of the end.
+            if path.stem.isdigit() and int(path.stem) not in self._open:
+                with suppress(FileNotFoundError):
+                    if now - path.stat().st_mtime > self._days * 86_400:
+                        path.unlink()
+                        removed.append(int(path.stem))
+        if removed:
+            log.info("logs of operations were removed", count=len(removed), days=self._days)
+        return removed
 
     def open(self, operation_id: int) -> OperationLog:
         """Begin an operation's log, or go on with it after a restart."""

@@ -12,6 +12,4 @@ from console.grammar import Call, command
 def operation_logs(call: Call, number: int) -> None:
     """Print the log of OPERATION as far as it has come."""
     operation = call.operation(number)
-    path = call.room.operations.logs.path(operation.id)
-    if path.exists():
-        call.printed.append(path.read_text(errors="replace"))
+    call.printed.append(call.room.operations.logs.read(operation.id))
