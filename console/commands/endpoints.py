@@ -6,6 +6,8 @@ from console.grammar import Call, command, json_option, of_app
 from releaser import certificate
 from store import endpoints as records
 
+_NOT_SERVED = "not served: the app was renamed, or the server's settings have changed; remove it"
+
 
 @command("endpoints")
 @of_app
@@ -30,7 +32,7 @@ def endpoints(call: Call, handle: str, environment: str | None, as_json: bool) -
     ]
     for each in found:
         kind = None if each.certificate is None else "managed" if each.managed else "given"
-        problem = each.renewal_error if room.addresses.served(app, each) else "not served with the server's settings"
+        problem = each.renewal_error if room.addresses.served(app, each) else _NOT_SERVED
         rows.append(
             {
                 "url": room.addresses.url_of(each),
