@@ -11,7 +11,7 @@ from pydantic import Field
 
 from console.api.asked import Asked, Asking
 from console.api.errors import ApiError
-from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from store.access import NoSuchEnvironmentError, Place, places_of
 from store.apps import of_user
 
@@ -146,7 +146,7 @@ def list_accounts(asked: Asking, page: Paged) -> Response:
 
 
 @routes.get("/accounts/{account_id}", **answers(Account))
-def show_account(asked: Asking, account_id: int) -> Response:
+def show_account(asked: Asking, account_id: Id) -> Response:
     """Show an environment."""
     for account in _accounts(asked):
         if account.id == account_id:
@@ -172,7 +172,7 @@ def list_stacks(asked: Asking, page: Paged) -> Response:
 
 
 @routes.get("/stacks/{stack_id}", **answers(Stack))
-def show_stack(asked: Asking, stack_id: int) -> Response:
+def show_stack(asked: Asking, stack_id: Id) -> Response:
     """Show this server."""
     with asked.reading():
         if stack_id != STACK_ID:

@@ -13,7 +13,7 @@ from builder.credentials import PASSWORD, USERNAME
 from console.api import operations
 from console.api.asked import Asked, Asking
 from console.api.errors import ApiError
-from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.operations import Operation
 from console.api.services import Service, of_release
 from store import apps, configs, releases
@@ -178,7 +178,7 @@ def list_apps(asked: Asking, page: Paged) -> Response:
 
 
 @routes.get("/accounts/{account_id}/apps", **answers(Collection[App]))
-def list_apps_of_account(asked: Asking, account_id: int, page: Paged) -> Response:
+def list_apps_of_account(asked: Asking, account_id: Id, page: Paged) -> Response:
     """List those of them in one environment."""
     with asked.reading() as (connection, user):
         if account_id not in [place.id for place in places_of(connection, user)]:
@@ -190,7 +190,7 @@ def list_apps_of_account(asked: Asking, account_id: int, page: Paged) -> Respons
 
 
 @routes.post("/accounts/{account_id}/apps", **answers(App, 201))
-def create_app(asked: Asking, account_id: int, wanted: NewApp) -> Response:
+def create_app(asked: Asking, account_id: Id, wanted: NewApp) -> Response:
     """Create an app in an environment."""
     with asked.reading() as (connection, user):
         environments = [place.handle for place in places_of(connection, user) if place.id == account_id]
@@ -210,14 +210,14 @@ def find_app(asked: Asking, handle: str, environment: str | None = None) -> Resp
 
 
 @routes.get("/apps/{app_id}", **answers(App))
-def show_app(asked: Asking, app_id: int) -> Response:
+def show_app(asked: Asking, app_id: Id) -> Response:
     """Show an app."""
     with asked.reading() as (connection, _):
         return reply(_app(asked, connection, asked.app(connection, app_id, "apps:show")))
 
 
 @routes.put("/apps/{app_id}", **answers(App))
-def rename_app(asked: Asking, app_id: int, wanted: AppUpdate) -> Response:
+def rename_app(asked: Asking, app_id: Id, wanted: AppUpdate) -> Response:
     """Give an app another name."""
     with asked.reading() as (connection, _):
         app = asked.app(connection, app_id, "apps:rename")
@@ -255,7 +255,7 @@ def _configuration(asked: Asked, connection: Connection, app: apps.App, version_
 
 
 @routes.get("/apps/{app_id}/configurations", **answers(Collection[Configuration]))
-def list_configurations(asked: Asking, app_id: int, page: Paged) -> Response:
+def list_configurations(asked: Asking, app_id: Id, page: Paged) -> Response:
     """List the current version of an app's config, if it has one."""
     with asked.reading() as (connection, _):
         app = asked.app(connection, app_id, "apps:show")
@@ -266,7 +266,7 @@ def list_configurations(asked: Asking, app_id: int, page: Paged) -> Response:
 
 
 @routes.get("/configurations/{version_id}", **answers(Configuration))
-def show_configuration(asked: Asking, version_id: int) -> Response:
+def show_configuration(asked: Asking, version_id: Id) -> Response:
     """Show a version of an app's config, its values unless `Prefer: no_sensitive_extras=true`."""
     with asked.reading() as (connection, _):
         app = _owner(asked, connection, configs.app_of(connection, version_id), f"configuration {version_id}")
@@ -274,7 +274,7 @@ def show_configuration(asked: Asking, version_id: int) -> Response:
 
 
 @routes.get("/settings/{release_id}", **answers(Setting))
-def show_setting(asked: Asking, release_id: int) -> Response:
+def show_setting(asked: Asking, release_id: Id) -> Response:
     """Show what a release was deployed from; credentials unless `Prefer: no_sensitive_extras=true`."""
     with asked.reading() as (connection, _):
         app = _owner(asked, connection, releases.app_of(connection, release_id), f"setting {release_id}")

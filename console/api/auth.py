@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from console.api.accounts import SINCE
 from console.api.asked import Asked, Asking, Site, site
 from console.api.errors import LOGIN, ApiError, Problem
-from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from store import audit, passwords, tokens, users
 from store.audit import Deed, Origin
 from store.errors import RefusedError
@@ -258,7 +258,7 @@ def list_reauthentications(asked: Asking, page: Paged) -> Response:
 
 
 @routes.get("/users/{user_id}", **answers(UserResource))
-def show_user(asked: Asking, user_id: int) -> Response:
+def show_user(asked: Asking, user_id: Id) -> Response:
     """Show yourself; administrators may see anybody."""
     with asked.reading() as (connection, me):
         shown = users.by_id(connection, user_id) if me.admin else me
@@ -279,7 +279,7 @@ def show_user(asked: Asking, user_id: int) -> Response:
 
 
 @routes.get("/users/{user_id}/roles", **answers(Collection[Role]))
-def list_roles(asked: Asking, user_id: int, page: Paged) -> Response:
+def list_roles(asked: Asking, user_id: Id, page: Paged) -> Response:
     """List your roles in organizations; what you may do with apps is told by `access` over SSH."""
     with asked.reading() as (_, me):
         if me.id != user_id:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field, PlainSerializer
 from starlette.responses import JSONResponse
 
@@ -83,6 +83,10 @@ async def _page(
 
 
 Paged = Annotated[Page, Depends(_page)]
+
+
+Id = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
+"""The number of a record in a path, as far as the records can count."""
 
 
 def links(**hrefs: str | None) -> dict[str, Link]:

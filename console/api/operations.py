@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse
 
 from console import sessions
 from console.api.asked import Asked, Asking, site, words_of
-from console.api.errors import ApiError, CommandFailedError
-from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.errors import MEDIA_TYPE, ApiError, CommandFailedError, Problem
+from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.services import PROFILE, located
 from console.portal import Portal
 from hooks.artifacts import NothingToReleaseError
@@ -163,7 +163,7 @@ def _found(asked: Asked, number: int, action: str) -> tuple[records.Operation, A
 
 
 @routes.get("/apps/{app_id}/operations", **answers(Collection[Operation]))
-def list_operations(asked: Asking, app_id: int, page: Paged) -> Response:
+def list_operations(asked: Asking, app_id: Id, page: Paged) -> Response:
     """List an app's operations, newest first."""
     with asked.reading() as (connection, _):
         app = asked.app(connection, app_id, "operations")
@@ -171,7 +171,7 @@ def list_operations(asked: Asking, app_id: int, page: Paged) -> Response:
 
 
 @routes.get("/services/{service_id}/operations", **answers(Collection[Operation]))
-def list_operations_of_service(asked: Asking, service_id: int, page: Paged) -> Response:
+def list_operations_of_service(asked: Asking, service_id: Id, page: Paged) -> Response:
     """List the operations of a service's app: they are about all of its services."""
     with asked.reading() as (connection, _):
         app, _service = located(asked, connection, service_id, "operations")
@@ -184,7 +184,7 @@ def _listed(asked: Asked, connection: Connection, app: App, page: Paged, href: s
 
 
 @routes.post("/apps/{app_id}/operations", **answers(Operation, 201))
-def open_operation(asked: Asking, app_id: int, wanted: NewOperation) -> Response:
+def open_operation(asked: Asking, app_id: Id, wanted: NewOperation) -> Response:
     """Deploy, configure, rebuild, restart or deprovision an app, or ask for its logs or a command in it."""
     with asked.reading() as (connection, _):
         app = asked.app(connection, app_id, "apps:show")
@@ -208,7 +208,7 @@ def open_operation(asked: Asking, app_id: int, wanted: NewOperation) -> Response
 
 
 @routes.post("/services/{service_id}/operations", **answers(Operation, 201))
-def scale(asked: Asking, service_id: int, wanted: NewOperation) -> Response:
+def scale(asked: Asking, service_id: Id, wanted: NewOperation) -> Response:
     """Scale a service."""
     with asked.reading() as (connection, _):
         app, service = located(asked, connection, service_id, "apps:show")
@@ -274,14 +274,14 @@ def _deploy_words(wanted: NewOperation) -> list[str]:
 
 
 @routes.get("/operations/{operation_id}", **answers(Operation))
-def show_operation(asked: Asking, operation_id: int) -> Response:
+def show_operation(asked: Asking, operation_id: Id) -> Response:
     """Show an operation and how it is getting on."""
     operation, app = _found(asked, operation_id, "operations")
     return reply(resource(asked, operation, app))
 
 
 @routes.put("/operations/{operation_id}", **answers(Operation))
-def cancel(asked: Asking, operation_id: int, _wanted: OperationUpdate) -> Response:
+def cancel(asked: Asking, operation_id: Id, _wanted: OperationUpdate) -> Response:
     """Cancel an operation."""
     _found(asked, operation_id, "operation:cancel")
     asked.run("operation:cancel", str(operation_id))
@@ -290,7 +290,7 @@ def cancel(asked: Asking, operation_id: int, _wanted: OperationUpdate) -> Respon
 
 
 @routes.get("/operations/{operation_id}/ssh_portal_connections", **answers(Collection[PortalConnection]))
-def list_portal_connections(asked: Asking, operation_id: int, page: Paged) -> Response:
+def list_portal_connections(asked: Asking, operation_id: Id, page: Paged) -> Response:
     """List the connections that were asked for: none, since each is told once."""
     _found(asked, operation_id, "operation:follow")
     href = asked.href("operations", operation_id, "ssh_portal_connections")
@@ -299,7 +299,7 @@ def list_portal_connections(asked: Asking, operation_id: int, page: Paged) -> Re
 
 
 @routes.post("/operations/{operation_id}/ssh_portal_connections", **answers(PortalConnection, 201))
-def connect(asked: Asking, operation_id: int, wanted: NewPortalConnection) -> Response:
+def connect(asked: Asking, operation_id: Id, wanted: NewPortalConnection) -> Response:
     """Ask for a connection to the SSH portal, which shows the operation's log or does what a session is for."""
     operation, _ = _found(asked, operation_id, "operation:follow")
     key = PublicKey.parse(wanted.ssh_public_key)
@@ -322,8 +322,14 @@ def connect(asked: Asking, operation_id: int, wanted: NewPortalConnection) -> Re
     return reply(made, 201)
 
 
-@routes.get("/operations/{operation_id}/logs", response_class=PlainTextResponse)
-def locate_log(asked: Asking, operation_id: int, request: Request) -> Response:
+_TEXT_OR_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "4XX": {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+}
+"""What answers in plain text are declared to be, if they are none."""
+
+
+@routes.get("/operations/{operation_id}/logs", response_class=PlainTextResponse, responses=_TEXT_OR_PROBLEM)
+def locate_log(asked: Asking, operation_id: Id, request: Request) -> Response:
     """Tell the address of an operation's log. It needs no token, and leads there for five minutes."""
     _found(asked, operation_id, "operation:logs")
     expires = int(time.time()) + LOG_SECONDS
@@ -331,8 +337,8 @@ def locate_log(asked: Asking, operation_id: int, request: Request) -> Response:
     return PlainTextResponse(f"{asked.href('operations', operation_id, 'log')}?expires={expires}&signature={signature}")
 
 
-@routes.get("/operations/{operation_id}/log", response_class=PlainTextResponse)
-def show_log(request: Request, operation_id: int, expires: int, signature: str) -> Response:
+@routes.get("/operations/{operation_id}/log", response_class=PlainTextResponse, responses=_TEXT_OR_PROBLEM)
+def show_log(request: Request, operation_id: Id, expires: int, signature: str) -> Response:
     """Return an operation's log, to whoever has its signed address."""
     here = site(request)
     told = here.key.signature(f"log of operation {operation_id} until {expires}")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from console.api.asked import Asked, Asking, words_of
 from console.api.errors import CommandFailedError
-from console.api.hal import Collection, Moment, Paged, Resource, answers, collection, links, reply, router
+from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from releaser import services as processes
 from releaser.engine import STOP_SECONDS
 from store import releases
@@ -116,7 +116,7 @@ def located(asked: Asked, connection: Connection, service_id: int, action: str) 
 
 
 @routes.get("/apps/{app_id}/services", **answers(Collection[Service]))
-def list_services(asked: Asking, app_id: int, page: Paged) -> Response:
+def list_services(asked: Asking, app_id: Id, page: Paged) -> Response:
     """List the services of an app's current release."""
     with asked.reading() as (connection, _):
         app = asked.app(connection, app_id, "services")
@@ -126,14 +126,14 @@ def list_services(asked: Asking, app_id: int, page: Paged) -> Response:
 
 
 @routes.get("/services/{service_id}", **answers(Service))
-def show_service(asked: Asking, service_id: int) -> Response:
+def show_service(asked: Asking, service_id: Id) -> Response:
     """Show a service."""
     with asked.reading() as (connection, _):
         return reply(located(asked, connection, service_id, "services")[1])
 
 
 @routes.put("/services/{service_id}", **answers(Service))
-def change_service(asked: Asking, service_id: int, wanted: ServiceUpdate) -> Response:
+def change_service(asked: Asking, service_id: Id, wanted: ServiceUpdate) -> Response:
     """Change how a service is replaced. It opens an operation, which restarts the app, if anything is to change."""
     with asked.reading() as (connection, _):
         app, service = located(asked, connection, service_id, "services:settings")
@@ -154,7 +154,7 @@ def change_service(asked: Asking, service_id: int, wanted: ServiceUpdate) -> Res
 
 
 @routes.get("/services/{service_id}/service_sizing_policies", **answers(Collection[SizingPolicy]))
-def list_sizing_policies(asked: Asking, service_id: int, page: Paged) -> Response:
+def list_sizing_policies(asked: Asking, service_id: Id, page: Paged) -> Response:
     """List how a service is scaled by itself: in no way."""
     with asked.reading() as (connection, _):
         located(asked, connection, service_id, "services")
@@ -164,7 +164,7 @@ def list_sizing_policies(asked: Asking, service_id: int, page: Paged) -> Respons
 
 
 @routes.post("/services/{service_id}/service_sizing_policies", **answers(SizingPolicy))
-def create_sizing_policy(asked: Asking, service_id: int) -> Response:
+def create_sizing_policy(asked: Asking, service_id: Id) -> Response:
     """Refuse: services are scaled by hand."""
     with asked.reading() as (connection, _):
         located(asked, connection, service_id, "apps:scale")

@@ -75,9 +75,7 @@ class Transport:
                 context.load_cert_chain(self.certificate, self.key, _no_password)
             except (UsageError, OSError) as error:
                 # A program that renews writes one file after the other; the next look may find both.
-                log.warning(
-                    "the certificate of HTTP was changed and cannot be used; the former one is", error=str(error)
-                )
+                log.warning("the new certificate of HTTP cannot be used, so the former one is", error=str(error))
             else:
                 known = now
                 log.info("the certificate of HTTP was renewed")

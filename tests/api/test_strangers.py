@@ -140,6 +140,11 @@ NONSENSE: list[tuple[str, str, object, int]] = [
     ("POST", "operations", {"type": "deploy"}, 422),
     ("POST", "operations", {"type": "deploy", "git_ref": "--help"}, 422),
     ("POST", "operations", {"type": "deploy", "git_ref": "0" * 40}, 422),
+    ("POST", "operations", {"type": "deploy", "git_ref": "a\0b"}, 422),
+    ("POST", "operations", {"type": "deploy", "git_ref": "\ud800"}, 422),
+    ("POST", "operations", {"type": "configure", "env": {"A": "\ud800"}}, 422),
+    ("POST", "operations", {"type": "deploy", "settings": {"APTIBLE_DOCKER_IMAGE": "\0"}}, 422),
+    ("PUT", "self", {"handle": "\ud800"}, 422),
     ("POST", "operations", {"type": "deploy", "settings": {"OTHER": "x"}}, 422),
     ("POST", "operations", {"type": "deploy", "git_ref": "x", "instance_profile": "r"}, 422),
     ("POST", "operations", {"type": "deploy", "git_ref": "x", "container_count": -1}, 422),
@@ -163,6 +168,8 @@ def test_nonsense_is_told_to_be_nonsense(shop: Shop) -> None:
             assert told["code"] == status
             assert told["message"]
             assert "Traceback" not in told["message"]
+    for number in ("0", "-1", "9" * 30, "1e3", "%00"):
+        assert api.ask("GET", f"/apps/{number}").status_code in (404, 422), number
     for href in ("/apps?per_page=0", "/apps?per_page=5001", "/apps?page=x", "/find/app", "/apps/x", "/nothing"):
         assert api.ask("GET", href).status_code in (404, 422), href
     broken = api._session.post(
