@@ -63,14 +63,14 @@ def with_refs(growth: Growth, server: Server, count: int) -> list[float]:
     """Push one commit to a repository with so many refs."""
     repository = growth.begin(server, f"refs-{count}")
     add_refs(repository, growth.work.small_commits[0], count)
-    return [growth.small_push(server, repository) for _ in range(ROUNDS + 1)][1:]
+    return [growth.small_push(server, repository) for _ in range(growth.work.rounds + 1)][1:]
 
 
 def with_objects(growth: Growth, server: Server, count: int) -> list[float]:
     """Push a history of so many objects to an empty repository; once where that takes long."""
     source = growth.work.made(f"large-{count}", lambda draft: histories.large(draft, count))
     times = []
-    for number in range(ROUNDS if count <= 10_000 else 3 if count <= 100_000 else 1):
+    for number in range(growth.work.rounds if count <= 10_000 else 1):
         repository = server.repository(f"objects-{count}-{number}")
         times.append(timed(push(source, server.url(repository), "main"), server.environment()))
         shutil.rmtree(repository / "objects")
@@ -81,7 +81,7 @@ def with_connections(growth: Growth, server: Server, count: int) -> list[float]:
     """Run a trivial command on so many cold connections at once; return what the whole of them took."""
     times = []
     # Batches, for the server takes a hundred connections of one address, and OpenSSH as many that log in.
-    for _ in range(ROUNDS if count <= 50 else 3):
+    for _ in range(growth.work.rounds):
         begun = time.perf_counter()
         processes: list[subprocess.Popen[bytes]] = []
         for _ in range(count):
@@ -101,7 +101,7 @@ def after_pushes(growth: Growth, server: Server, count: int) -> list[float]:
     repository, had = growth.grown[server.name]
     many_pushes(server, repository, had, count)
     growth.grown[server.name] = (repository, count)
-    return [growth.small_push(server, repository) for _ in range(ROUNDS + 1)][1:]
+    return [growth.small_push(server, repository) for _ in range(growth.work.rounds + 1)][1:]
 
 
 KINDS: dict[str, tuple[str, str, Sequence[int], Callable[[Growth, Server, int], list[float]], int]] = {
@@ -117,12 +117,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--only", action="append", choices=KINDS, default=[])
     parser.add_argument("--most", type=int, help="leave larger sizes out: a look, no figure")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="measurements per point (default %(default)s)")
     parser.add_argument("--work", type=Path, help="keep the histories here for the next run")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write growth-….svg there")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="slipway-bench-"))
-    work = Work(options.work or folder / "work", ROUNDS)
+    work = Work(options.work or folder / "work", options.rounds)
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:

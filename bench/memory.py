@@ -112,4 +112,3 @@ def _make_bomb(folder: Path, size: int) -> None:
     tree = histories.git(folder, "mktree", stdin=f"100644 blob {digest.hexdigest()}\tzeros\n".encode())
     commit = histories.git(folder, "commit-tree", tree, "-m", "zeros")
     histories.git(folder, "update-ref", "refs/heads/main", commit)
-    histories.git(folder, "update-ref", commit)

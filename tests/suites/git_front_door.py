@@ -20,7 +20,7 @@ import structlog
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
-from gitserver import advertisement, git_program, receive_pack, submodules
+from gitserver import advertisement, receive_pack, submodules
 from gitserver.command_list import PushProtocol, name_refusal
 from gitserver.front_door import FrontDoor
 from gitserver.limits import Limits
@@ -32,8 +32,6 @@ from hooks.pre_receive import ZERO, RefUpdate, Verdict
 from store.errors import RefusedError
 
 CAPABILITIES = advertisement.CAPABILITIES
-
-WORDS = git_program.index_pack
 
 
 class AnyFolder(EngineRoom):
@@ -81,17 +79,6 @@ def visible_refs(repository: Path) -> dict[Ref, ObjectID]:
     # One push after another, in these tests.
     advertisement.CAPABILITIES = tuple(word for word in CAPABILITIES if left.get(word, True))
     return {name: oid for name, oid in read_refs(repository).items() if not is_hidden(repository, name.decode())}
-
-
-def index_pack(repository: Path, *, progress: bool, most_bytes: int) -> list[str]:
-    """Return the words with the configured levels of fsck's messages (git-config(1), `receive.fsck.<msg-id>`)."""
-    words = WORDS(repository, progress=progress, most_bytes=most_bytes)
-    listed = config(repository, "--get-regexp", r"^receive\.fsck\.")
-    levels = dict(line.removeprefix("receive.fsck.").split(" ", 1) for line in listed.splitlines())
-    if "skiplist" in levels:
-        levels["skiplist"] = str(repository / levels["skiplist"])
-    strict = ",".join(f"{name}={level}" for name, level in levels.items() if name != "whatever")
-    return [f"--strict={strict}" if word == "--strict" and strict else word for word in words]
 
 
 class PushUnderGitsRules(receive_pack._Push):
@@ -192,7 +179,6 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     receive_pack._Push = PushUnderGitsRules  # type: ignore[misc]  # what this module is for
     receive_pack.read_refs = visible_refs  # type: ignore[attr-defined]  # as above
-    git_program.index_pack = index_pack
     limits = Limits()
     door = FrontDoor(
         socket.socket(fileno=int(descriptor)),
