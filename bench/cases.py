@@ -305,7 +305,6 @@ def timed(words: Sequence[str], environment: dict[str, str]) -> float:
 
 
 def add_refs(repository: Path, commit: str, count: int) -> None:
-    """Add branches that all hold one commit, and pack them."""
-    lines = "".join(f"create refs/heads/topic/{number:05} {commit}\n" for number in range(count))
-    histories.git(repository, "update-ref", "--stdin", stdin=lines.encode())
-    histories.git(repository, "pack-refs", "--all")
+    """Add branches that all hold one commit, packed, to a repository that has packed none (git-pack-refs(1))."""
+    lines = "".join(f"{commit} refs/heads/topic/{number:05}\n" for number in range(count))
+    (repository / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{lines}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -123,6 +125,12 @@ class Slipway(_OverSsh):
                 self.api = line.split()[2].removeprefix(b"api=").decode()
                 return
         raise RuntimeError(f"slipway did not start; see {self.folder / 'log'}")
+
+    def stop(self) -> None:
+        """Stop the server, and the proxy, which would go on without it."""
+        super().stop()
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            os.kill(int((self.folder / "data/proxy/haproxy.pid").read_text().split()[0]), signal.SIGTERM)
 
     def repository(self, name: str) -> Path:
         """Create an app, and return its repository."""
