@@ -16,7 +16,7 @@ from demo.server import Server
 from tests.suites import faults
 from tests.world.faults import Fault, Field, fill_disk, free_disk
 from tests.world.gated_server import Boundary
-from tests.world.kinds import kinds
+from tests.world.kinds import App, kinds
 
 APPS = 8
 """Operations that one fault strikes."""
@@ -38,8 +38,12 @@ def ground(engine: str, base_image: str, image: str, world_folder: Path) -> Iter
         yield opened
 
 
-def test_every_step_survives_kill_dash_nine(ground: Field, image: str) -> None:
-    apps = ground.apps(APPS)
+@pytest.fixture(scope="module")
+def apps(ground: Field) -> list[App]:
+    return ground.apps(APPS)
+
+
+def test_every_step_survives_kill_dash_nine(ground: Field, apps: list[App], image: str) -> None:
     found = faults.discover(ground, apps, image)
     for kind, boundaries in found.items():
         assert boundaries, f"no step of '{kind}' is known"
@@ -47,15 +51,14 @@ def test_every_step_survives_kill_dash_nine(ground: Field, image: str) -> None:
         assert faults.play(ground, apps, part, faults.FAULTS["kill"]) == []
 
 
-def test_cancelled_anywhere_it_is_all_or_nothing(ground: Field, image: str) -> None:
+def test_cancelled_anywhere_it_is_all_or_nothing(ground: Field, apps: list[App], image: str) -> None:
     deploy = next(kind for kind in kinds(image) if kind.name == "commitish with config and hooks")
     steps = ("plan", "build", "before_deploy", "health", "move_branches", "drain")
     plan = [(deploy, Boundary("deploy", "before", step)) for step in steps]
-    assert faults.play(ground, ground.apps(len(plan)), plan, faults.FAULTS["cancel"]) == []
+    assert faults.play(ground, apps, plan, faults.FAULTS["cancel"]) == []
 
 
-def test_a_full_disk_fails_what_runs_and_is_told_to_who_comes_next(ground: Field, image: str) -> None:
-    apps = ground.apps(4)
+def test_a_full_disk_fails_what_runs_and_is_told_to_who_comes_next(ground: Field, apps: list[App], image: str) -> None:
     by_name = {kind.name: kind for kind in kinds(image)}
     plan = [
         (by_name["push"], Boundary("deploy", "before", "build")),
