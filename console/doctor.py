@@ -18,12 +18,13 @@ from sqlalchemy import text
 from builder import choice
 from builder.engine import session
 from builder.limits import size
+from console import leftovers
 from console.privileges import check_engine, check_port
 from console.settings import Settings
 from gitserver import git_program
 from hooks.repository import BareRepository
 from releaser import certificate
-from releaser.engine import DEFAULT_URL, Engine
+from releaser.engine import DEFAULT_URL, Engine, EngineUnreachableError
 from store import apps, configs, endpoints, releases
 from store.database import Store
 from store.errors import SlipwayError
@@ -67,6 +68,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield _finding("records", lambda: _records(store))
+        yield _finding("clock", lambda: _clock(store))
+        yield _finding("orphans", lambda: _orphans(store, settings))
         yield _finding("certificates", lambda: _certificates(store))
         yield from _apps(store, settings)
     finally:
@@ -178,6 +181,32 @@ def _records(store: Store) -> str:
     if damage != ["ok"] or orphans:
         raise _ProblemError(f"the database is damaged ({damage[0]}, {orphans} orphans); restore a backup")
     return f"{count} apps"
+
+
+def _clock(store: Store) -> str:
+    moment = now()
+    if behind := leftovers.clock_behind(store, moment):
+        raise _ProblemError(
+            f"it is {behind.total_seconds():,.0f} s behind what has been recorded already, so keys and certificates "
+            "expire at the wrong time; set it, best by NTP (timedatectl set-ntp true)"
+        )
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _orphans(store: Store, settings: Settings) -> str:
+    if left := leftovers.in_folder(store, settings.data):
+        raise _ProblemError(
+            f"{len(left)} in the data folder belong to nothing, among them {left[0]}; look at them, and remove them"
+        )
+    try:
+        containers = leftovers.on_engine(store, os.environ.get("DOCKER_HOST"))
+    except EngineUnreachableError:
+        return "none in the data folder; the engine cannot be asked"
+    if containers:
+        raise _ProblemError(
+            f"containers of this server belong to no app: {', '.join(containers)}; remove them with: docker rm -f ID"
+        )
+    return "none"
 
 
 def _apps(store: Store, settings: Settings) -> Iterator[Finding]:

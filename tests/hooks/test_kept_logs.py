@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hooks.log import Logs
+from hooks.log import LIMIT, Logs
 from store.reserve import Reserve
 
 DAY = 86_400
@@ -40,3 +40,15 @@ def test_looking_through_all_logs_is_rare(logs: Logs) -> None:
     os.utime(logs.path(1), (0, 0))
     assert logs.expire() == [], "an hour has not gone by"
     assert logs.read(1) == "old\n"
+
+
+def test_a_flood_is_cut_with_a_notice_and_the_servers_own_lines_still_come(logs: Logs) -> None:
+    log = logs.open(4)
+    for _ in range((LIMIT >> 20) + 10):
+        log.write("y" * (1 << 20))
+    log.line("Error: the build was cancelled")
+    logs.close(4)
+    kept = logs.read(4)
+    assert len(kept) < LIMIT + (2 << 20)
+    assert kept.count("the log is over 16 MiB; what follows is not kept") == 1
+    assert kept.endswith("Error: the build was cancelled\n")
