@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,11 @@ import pytest
 from demo.person import Person
 from demo.process import ProgramError
 from demo.server import Server
+from hooks.engine_room import short_address
+from store.data_folder import DataFolder
+from tests.world.older_records import make_older
 from tests.world.service_manager import Unit
+from tests.world.unprivileged import USER, Unprivileged
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
 
@@ -54,3 +59,44 @@ def test_whatever_the_umask_is_nothing_that_is_made_is_for_others(tmp_path: Path
     server.stop()
     open_to_others = [path for path in server.data.rglob("*") if path.lstat().st_mode & 0o077 and not path.is_socket()]
     assert open_to_others == []
+
+
+def test_a_new_version_goes_on_with_older_records(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", NO_ENGINE)
+    server.init(Person(tmp_path / "admin", "admin"))
+    server.start()
+    dora = Person(tmp_path / "dora", "dora")
+    server.add_user(dora)
+    assert dora.ssh("apps:create", "steady").returncode == 0
+    server.stop()
+    make_older(DataFolder(server.data), "0003")
+    server.start()
+    assert "steady" in dora.ssh("apps").stdout
+    assert dora.ssh("apps:create", "newer").returncode == 0, "access was lost"
+    server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(tmp_path: Path) -> None:
+    engine = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        with short_address(engine) as address:
+            listening.bind(address)
+        engine.chmod(0o660)
+        os.chown(engine, 0, 4712)
+        folder = tmp_path / "own"
+        folder.mkdir()
+        server = Unprivileged(folder / "data", f"unix://{engine}")
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, USER, USER)
+        server.init(Person(tmp_path / "admin", "admin"))
+        found = server.doctor("--domain", "apps.example.com", "--http", "127.0.0.1:80")
+    assert f"PROBLEM  engine: {USER} may not use the engine's socket {engine}" in found
+    assert f"usermod --append --groups 4712 {USER}" in found
+    assert f"PROBLEM  proxy: {USER} may not listen on port 80" in found
+    server.start()
+    erin = Person(tmp_path / "erin", "erin")
+    server.add_user(erin)
+    assert erin.ssh("apps:create", "modest").returncode == 0
+    assert [path for path in server.data.rglob("*") if path.lstat().st_uid != USER] == []
+    server.stop()

@@ -67,6 +67,8 @@ def test_a_server_without_an_engine_is_up_but_not_ready_and_says_why(serve: Call
     assert "doctor" in wrong["engine"]
     assert "nowhere" not in body, "strangers learn where the engine is"
     assert str(server.data) not in body
+    with pytest.raises(ProgramError, match="the server is not ready"):
+        server.administer("ready")
 
 
 def test_what_hangs_is_told_in_time_and_holds_up_nobody(serve: Callable[..., Server], tmp_path: Path) -> None:
