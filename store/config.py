@@ -31,8 +31,11 @@ def check(changes: Config) -> None:
                 f"the value of {name} has {len(text):,} characters; at most {VALUE_LIMIT:,} are kept, "
                 "so store it elsewhere and configure its address"
             )
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise UsageError(f"the value of {name} contains half of a surrogate pair, which is no character")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Without the error that tells the value.
+            raise UsageError(f"the value of {name} contains half of a surrogate pair, which is no character") from None
         if "\0" in text:
             raise UsageError(f"the value of {name} contains a NUL character, which no environment can hold")
 
