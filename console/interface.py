@@ -11,7 +11,7 @@ import asyncio
 import codecs
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,10 @@ class Interface:
         if outcome.err:
             yield {"err": outcome.err}
         if outcome.live is not None:
-            async for frame in live.frames(outcome.live, typed):
-                yield frame
+            # Closed at once when this is: whatever makes the frames has to learn that nobody reads them any more.
+            async with aclosing(live.frames(outcome.live, typed)) as made:
+                async for frame in made:
+                    yield frame
             return
         if outcome.operation is None:
             yield {"exit": outcome.exit}
