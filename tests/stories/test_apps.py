@@ -30,7 +30,8 @@ SLOW_TO_STOP = SERVER.replace(
 
 
 def deployed(app: Repo, base: str, server: str = SERVER) -> Repo:
-    app.commit(files(base, "one") | {"server.py": server})
+    # Of its own alone: apps of the same content share one image, which stays as long as one of them does.
+    app.commit(files(base, "one") | {"server.py": server, "whose": app.app})
     pushed = app.push()
     assert pushed.returncode == 0, pushed.stderr
     return app
