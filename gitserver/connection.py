@@ -139,6 +139,9 @@ class Connection(paramiko.ServerInterface):
 
     def authenticated_as(self, user: User) -> None:
         """Name the user in whatever is logged from here on."""
+        with self._lock:
+            if self.idle_since is not None:
+                self.idle_since = time.monotonic()  # logging in was no idleness
         self._place.settle()
         self._counters.add(Count.LOGINS)
         self._log = self._log.bind(user=user.name)

@@ -23,6 +23,9 @@ from hooks.engine_room import EngineRoom
 DRAIN_IDLE_SECONDS = 3.0
 """How long a connection may be without a session while draining: one that is just being opened gets to it."""
 
+DRAIN_LOGIN_SECONDS = 15.0
+"""How long one that was accepted before may take to log in while draining; an answer was promised to it."""
+
 TIDY_SECONDS = 5.0
 """How long sessions that were cut off may take to tidy up; what they leave, the next push removes."""
 
@@ -172,7 +175,8 @@ class FrontDoor:
         log.info("front_door.draining", connections=len(self._connections))
         while self._connections and time.monotonic() < deadline:
             for connection in self._connections:
-                if connection.idle_since is not None and time.monotonic() - connection.idle_since > DRAIN_IDLE_SECONDS:
+                patience = DRAIN_IDLE_SECONDS if connection.authenticated else DRAIN_LOGIN_SECONDS
+                if connection.idle_since is not None and time.monotonic() - connection.idle_since > patience:
                     connection.close("draining")
             # Sessions end in their own time, which nothing announces; a twentieth of a second is soon enough.
             time.sleep(0.05)
