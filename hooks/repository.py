@@ -121,7 +121,11 @@ class BareRepository:
             full = False
             try:
                 done = self._set(name, before.get(name), commit)
-            except (OSError, FileLocked) as error:
+            except FileLocked:
+                done = False
+            except OSError as error:
+                # The lock was ours, and dulwich leaves it behind where it cannot be written for want of room.
+                (self.path / f"{name}.lock").unlink(missing_ok=True)
                 done, full = False, is_full(error)
             if not done:
                 for earlier in moved:

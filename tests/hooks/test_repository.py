@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks.repository import BareRepository, CommitishError, StaleRefError
+from hooks.repository import DEPLOYING, BareRepository, CommitishError, StaleRefError
+from store.reserve import DiskFullError
 
 
 def git(path: Path, *words: str) -> str:
@@ -78,3 +79,25 @@ def test_history_is_known(repository: BareRepository) -> None:
     second, aside = commit(repository, "two", first), commit(repository, "aside", first)
     assert repository.contains(first, second)
     assert not repository.contains(second, aside)
+
+
+def test_a_full_disk_leaves_no_branch_locked(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk of one's own needs root")
+    try:
+        repository = BareRepository.create(disk / "r.git")
+        (disk / "r.git" / "refs" / "heads").mkdir(exist_ok=True)
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "filler").write_bytes(bytes(1 << 20))
+        before = repository.branches()
+        wanted = {**before, DEPLOYING[0]: "1" * 40}
+        with pytest.raises(DiskFullError):
+            repository.move(before, wanted)
+        (disk / "filler").unlink()
+        repository.move(before, wanted)
+        assert repository.branches() == wanted
+    finally:
+        subprocess.run(["umount", disk], check=True)
