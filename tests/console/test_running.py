@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,17 @@ from tests.world.service_manager import Unit
 from tests.world.unprivileged import USER, Unprivileged
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
+
+
+@pytest.fixture
+def taken_down() -> Iterator[Callable[[Server], None]]:
+    """Have a server and its proxy stopped in the end; that the engine is away must not keep the proxy running."""
+    servers: list[Server] = []
+    yield servers.append
+    for server in servers:
+        server.stop()
+        with pytest.raises(ProgramError, match="engine"):
+            Server.administer(server, "down")  # as root, also where the server's user is another
 
 
 def test_a_socket_for_a_port_that_is_no_setting_is_refused_with_a_sentence(
@@ -47,8 +58,11 @@ def test_a_server_does_not_start_on_what_others_may_read(tmp_path: Path, name: s
     path.chmod(0o700)
 
 
-def test_whatever_the_umask_is_nothing_that_is_made_is_for_others(tmp_path: Path) -> None:
+def test_whatever_the_umask_is_nothing_that_is_made_is_for_others(
+    tmp_path: Path, taken_down: Callable[[Server], None]
+) -> None:
     server = Server(tmp_path / "data", NO_ENGINE)
+    taken_down(server)
     before = os.umask(0o000)
     try:
         server.init(Person(tmp_path / "admin", "admin"))
@@ -61,8 +75,9 @@ def test_whatever_the_umask_is_nothing_that_is_made_is_for_others(tmp_path: Path
     assert open_to_others == []
 
 
-def test_a_new_version_goes_on_with_older_records(tmp_path: Path) -> None:
+def test_a_new_version_goes_on_with_older_records(tmp_path: Path, taken_down: Callable[[Server], None]) -> None:
     server = Server(tmp_path / "data", NO_ENGINE)
+    taken_down(server)
     server.init(Person(tmp_path / "admin", "admin"))
     server.start()
     dora = Person(tmp_path / "dora", "dora")
@@ -73,11 +88,12 @@ def test_a_new_version_goes_on_with_older_records(tmp_path: Path) -> None:
     server.start()
     assert "steady" in dora.ssh("apps").stdout
     assert dora.ssh("apps:create", "newer").returncode == 0, "access was lost"
-    server.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(tmp_path: Path) -> None:
+def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(
+    tmp_path: Path, taken_down: Callable[[Server], None]
+) -> None:
     engine = tmp_path / "engine.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         with short_address(engine) as address:
@@ -87,6 +103,7 @@ def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(tm
         folder = tmp_path / "own"
         folder.mkdir()
         server = Unprivileged(folder / "data", f"unix://{engine}")
+        taken_down(server)
         for path in (folder, *folder.rglob("*")):
             os.chown(path, USER, USER)
         server.init(Person(tmp_path / "admin", "admin"))
@@ -99,4 +116,3 @@ def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(tm
     server.add_user(erin)
     assert erin.ssh("apps:create", "modest").returncode == 0
     assert [path for path in server.data.rglob("*") if path.lstat().st_uid != USER] == []
-    server.stop()
