@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from queue import Queue
 
@@ -89,8 +89,8 @@ def field(folder: Path, engine: str, base: str, image: str) -> Iterator[Field]:
         carol = Person(folder / "carol", "carol")
         server.add_user(carol)
         opened = Field(server, Gates(gates), carol, base, engine)
-        yield opened
-        opened.examiner.close()
+        with closing(opened.examiner):
+            yield opened
     finally:
         server.down()
         subprocess.run(["umount", data], check=True)
