@@ -146,7 +146,7 @@ def rounds(plan: Plan, size: int) -> Iterator[Plan]:
 def play(ground: Field, apps: list[App], plan: Plan, fault: Fault) -> list[str]:
     """Play one round, and return what does not agree."""
     free = iter(apps)
-    wanted = [(next(free) if kind.deployed else ground.app(deployed=False), kind, boundary) for kind, boundary in plan]
+    wanted = [(ground.app_for(kind, free), kind, boundary) for kind, boundary in plan]
     return ground.round(wanted, fault)
 
 
