@@ -69,6 +69,7 @@ def test_a_full_disk_fails_what_runs_and_is_told_to_who_comes_next(ground: Field
     told: list[str] = []
 
     def heal(server: Server) -> None:
+        fill_disk(server)  # what the operations gave back when they failed, too
         told.append(apps[0].person.ssh("config:set", "--app", apps[0].name, "A=1").stderr)
         free_disk(server)
 

@@ -191,7 +191,7 @@ def test_secrets_from_every_door_are_found_only_where_they_belong(
     hunt_on_the_engine(engine, environment["HOSTNAME"], first_key)
     for arguments in seen.arguments:
         assert_clean(arguments, "arguments")
-    assert seen.environments, "nothing was looked at"
+    assert seen.arguments, "nothing was looked at"
     for arguments, environ in seen.environments.items():
         assert_clean(environ, f"environment of {arguments!r}")
     assert_clean(tenant.shown.encode(), "what a user was shown")

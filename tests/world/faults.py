@@ -223,7 +223,7 @@ def cancel_everything(server: Server) -> None:
 
 def fill_disk(server: Server) -> None:
     """Use up all the space of a data folder's disk, which should be a small one."""
-    with (server.data / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+    with (server.data / "filler").open("ab", buffering=0) as filler, suppress(OSError):
         while True:
             filler.write(bytes(1 << 12))
 
