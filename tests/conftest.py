@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.stash[_given_engine] = os.environ.get("SLIPWAY_TEST_ENGINE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what it puts into the background deaf to ^C, and what a test starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

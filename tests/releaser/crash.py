@@ -22,7 +22,8 @@ def main() -> None:
     world = json.load(sys.stdin)
     given = world["release"]
     given["environment"] = {key: Secret(value) for key, value in given["environment"].items()}
-    given["route"] = Route(**given["route"])
+    # JSON has lists in place of tuples, which have no hash.
+    given["route"] = Route(**{**given["route"], "endpoints": tuple(given["route"]["endpoints"])})
     release = Release(**given)
     proxy = Proxy(Path(world["folder"]))
     proxy.start()

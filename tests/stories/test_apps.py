@@ -112,18 +112,18 @@ def test_a_server_that_is_killed_meanwhile_takes_the_app_away_when_it_is_back(
 ) -> None:
     server, carol = new_server(), person("carol")
     server.add_user(carol)
-    create(carol, "shop", registry.username, registry.password.reveal())
-    deployed(Repo(carol, "shop"), private_base, SLOW_TO_STOP)
-    with being_deprovisioned(carol, "shop", engine) as said:
+    create(carol, "fading", registry.username, registry.password.reveal())
+    deployed(Repo(carol, "fading"), private_base, SLOW_TO_STOP)
+    with being_deprovisioned(carol, "fading", engine) as said:
         server.kill()
         server.start()
         with closing(docker.DockerClient(engine)) as client:
-            until(lambda: not client.containers.list(all=True, filters={"label": "slipway.app=shop"}), 60)
+            until(lambda: not client.containers.list(all=True, filters={"label": "slipway.app=fading"}), 60)
         until(lambda: not read(carol, "apps"), 60)
     number = int(re.search(r"Operation (\d+): deprovision", said.read_text())[1])  # type: ignore[index]
     followed = carol.ssh("operation:follow", str(number))
     assert followed.returncode == 0, followed.stdout
-    assert "shop is gone" in followed.stdout
+    assert "fading is gone" in followed.stdout
     assert [path.name for path in (server.data / "repositories").iterdir()] == []
 
 

@@ -58,7 +58,7 @@ def test_a_private_image_on_the_engine_is_of_no_use_without_its_credentials(
         client.pull(private_base, auth_config=account)
         local = client.inspect_image(private_base)
         by_digest = next(name for name in local["RepoDigests"] if name.startswith(repository))
-        built = [tag for image in client.images() for tag in image["RepoTags"] or [] if shop.app in tag]
+        built = client.inspect_image(show(alice, shop.app)["image"])["RepoTags"]
     assert built
     create(bob, "rider")
     rider = Repo(bob, "rider")

@@ -52,7 +52,7 @@ def test_a_good_and_a_bad_push_are_seen_in_numbers_and_in_every_line(
     assert grown['slipway_git_pushes_total{result="refused"}'] == 1
     assert grown['slipway_step_duration_seconds_count{step="health"}'] == 1
     assert grown['slipway_build_images_total{origin="built"}'] == 1
-    assert grown['slipway_build_steps_total{origin="run"}'] >= 2
+    assert grown['slipway_build_steps_total{origin="run"}'] >= 1
     assert grown['slipway_ssh_bytes_total{direction="received"}'] > len(web_app.SERVER) / 2
     assert grown["slipway_operation_log_bytes_total"] > 0
     assert after['slipway_containers{state="running"}'] == 1
