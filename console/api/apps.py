@@ -16,15 +16,13 @@ from console.api.errors import ApiError
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.operations import Operation
 from console.api.services import Service, of_release
+from console.commands.deploy import IMAGE
 from store import apps, configs, releases
 from store import operations as operation_records
 from store.access import NoSuchEnvironmentError, places_of
 from store.apps import NoSuchAppError
 from store.config import Config
 from store.releases import Release
-
-IMAGE = "APTIBLE_DOCKER_IMAGE"
-"""The setting that names the image of an app that is deployed without Git."""
 
 CREDENTIALS = (USERNAME, PASSWORD)
 """Config variables that public clients know as sensitive settings, apart from the config."""

@@ -17,6 +17,7 @@ from console.api.asked import Asked, Asking, site, words_of
 from console.api.errors import MEDIA_TYPE, ApiError, CommandFailedError, Problem
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.services import PROFILE, located
+from console.commands.deploy import IMAGE
 from console.portal import Portal
 from hooks.artifacts import NothingToReleaseError
 from hooks.pre_receive import ZERO
@@ -30,8 +31,6 @@ from store.tables import now
 
 LOG_SECONDS = 300
 """How long the address of a log leads to it."""
-
-IMAGE = "APTIBLE_DOCKER_IMAGE"
 
 STATUS: dict[records.Status, Literal["queued", "running", "succeeded", "failed"]] = {
     "queued": "queued",

@@ -14,7 +14,7 @@ from store.operations import Operation
 from store.secret import Secret
 
 IMAGE = "APTIBLE_DOCKER_IMAGE"
-"""Where older clients of Aptible's name the image: among the config variables."""
+"""What clients of Aptible's name the image by: a setting, and with older ones a config variable."""
 
 FROM_INPUT = "-"
 """In place of a value: it comes on standard input."""
