@@ -29,6 +29,7 @@ from console.metrics import Metrics
 from console.readiness import Readiness
 from console.reconciliation import keep_agreeing, keep_renewed
 from console.settings import Settings
+from console.supervisor import DISMISSED
 from console.watching import Watching
 from gitserver.counters import Counters
 from gitserver.host_key import load as load_host_key
@@ -83,7 +84,7 @@ def run(
     counters: Counters,
     places: Places,
 ) -> None:
-    """Serve until SIGTERM, then let running operations finish for `settings.drain` seconds.
+    """Serve until SIGTERM, then let running operations finish for `settings.drain` seconds, and go when dismissed.
 
     `ready` is called once requests are answered. `counters` and `places` are what front doors share.
     """
@@ -204,9 +205,10 @@ async def _serve(
                 )
             )
         )
-    told = asyncio.Event()
+    told, dismissed = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(DISMISSED, dismissed.set)
     serving = asyncio.gather(
         *(server.serve(sockets=[listener]) for server, (_, listener, _) in zip(servers, applications, strict=True))
     )
@@ -219,6 +221,7 @@ async def _serve(
     for task in renewing:
         task.cancel()
     await asyncio.to_thread(drain)
+    await dismissed.wait()
     for server in servers:
         server.should_exit = True
     await serving

@@ -49,6 +49,9 @@ PRIVATE_UMASK = 0o077
 GRACE_SECONDS = 15.0
 """Beyond the drain, before a process that does not end is killed."""
 
+DISMISSED = signal.SIGUSR1
+"""Tells a stopping engine room that no front door is left that might ask it something."""
+
 
 class ListenError(SlipwayError):
     """An address cannot be listened on."""
@@ -241,6 +244,7 @@ class Supervisor:
     def _watch(self) -> None:
         started = dict.fromkeys(self._children, time.monotonic())
         deadline: float | None = None
+        dismissed = False
         while self._children:
             if self._stopping and deadline is None:
                 seconds = self._settings.drain + GRACE_SECONDS
@@ -248,6 +252,11 @@ class Supervisor:
                 self._manager.tell(STOPPING=1, EXTEND_TIMEOUT_USEC=int((seconds + GRACE_SECONDS) * 1e6))
                 for process in self._children:
                     os.kill(process, signal.SIGTERM)
+            if deadline is not None and not dismissed and set(self._children.values()) == {self._start_engine_room}:
+                # The last one: whoever was still logging in at a front door had to be looked up.
+                dismissed = True
+                for process in self._children:
+                    os.kill(process, DISMISSED)
             if deadline is not None and time.monotonic() > deadline:
                 for process in self._children:
                     os.kill(process, signal.SIGKILL)

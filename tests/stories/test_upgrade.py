@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
 import pytest
 
-from demo.person import Person
+from demo.person import HOST, Person
 from tests.releaser.load import Load
 from tests.stories import web_app
+from tests.world.background import Background, eventually
 from tests.world.service_manager import Unit
 from tests.world.working_copy import Repo
 
 
 @pytest.fixture
 def unit(engine: str, base_image: str, world_folder: Path) -> Iterator[Unit]:
-    unit = Unit(world_folder / "unit", engine, {"SLIPWAY_LOCAL_IMAGES": base_image})
-    unit.init(Person(world_folder / "unit-admin", "admin"))
+    folder = Path(tempfile.mkdtemp(dir=world_folder))
+    unit = Unit(folder / "unit", engine, {"SLIPWAY_LOCAL_IMAGES": base_image})
+    unit.init(Person(folder / "admin", "admin"))
     yield unit
     unit.down()
     unit.close()
@@ -63,6 +69,27 @@ def test_a_restart_refuses_no_connection_and_fails_no_request(
     repo.commit(web_app.files(base_image, "2"))
     assert repo.push().returncode == 0
     assert web_app.answer(address)["version"] == "2"
+
+
+def test_whoever_is_logging_in_while_the_server_stops_is_answered(unit: Unit, world_folder: Path) -> None:
+    unit.start()
+    emil = Person(world_folder / "emil", "emil")
+    unit.add_user(emil)
+    connected, go = emil.home / "connected", emil.home / "go"
+    late = f"exec 3<>/dev/tcp/%h/%p; touch {connected}; until [ -e {go} ]; do sleep 0.05; done; cat <&3 & exec cat >&3"
+    words = ("ssh", "-o", f"ProxyCommand=bash -c {shlex.quote(late)}", HOST, "apps:create", "late")
+    client = Background(emil, *words)
+    eventually(connected.exists, "the client does not connect")
+    process = unit.process
+    assert process
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(unit.stop)
+        process.wait_for(r"front_door.draining.*connections=1|connections=1.*front_door.draining")
+        time.sleep(1)  # nothing runs, so without the client the server would have gone long ago
+        go.touch()
+        status, said = client.end()
+        assert status == 0, said
+        assert stopped.result() == 0
 
 
 def _containers(engine: str) -> set[str]:
