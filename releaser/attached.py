@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -64,12 +63,15 @@ def run_attached(
         engine.start(identifier)
 
     identifier = engine.run_one_off(release, service, avoid, begin, console)
+
+    def end() -> None:
+        # In this order: the engine does not end a container whose output waits for somebody who reads no more.
+        attachment.close()
+        kill(engine.url, identifier)
+
     try:
         attachment = attachments[-1]
-        with (
-            _Typist(engine.url, identifier, attachment, console, typed),
-            Limit(partial(kill, engine.url, identifier), gone, None),
-        ):
+        with _Typist(engine.url, identifier, attachment, console, typed), Limit(end, gone, None):
             for is_error, chunk in attachment:
                 (err if is_error else out)(chunk)
             state = engine.wait(identifier)

@@ -171,6 +171,20 @@ def test_whoever_goes_takes_the_container_along(shop: Repo, alice: Person, clien
     until(lambda: visitors(client) == [], 30)
 
 
+def test_a_flood_ends_when_its_reader_goes(shop: Repo, alice: Person, client: docker.DockerClient) -> None:
+    with subprocess.Popen(
+        ["ssh", HOST, f"ssh --app {shop.app} 'echo begun; exec cat /dev/zero'"],
+        env=dict(alice.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as ssh:
+        assert ssh.stdout
+        assert ssh.stdout.read(6) == b"begun\n"
+        assert len(ssh.stdout.read(1 << 20)) == 1 << 20
+        ssh.kill()
+    until(lambda: visitors(client) == [], 30)
+
+
 def test_a_shell_on_the_servers_own_machine(shop: Repo, slipway: Server, at_terminal: StartAtTerminal) -> None:
     words = [*PROGRAM, "ssh", "--app", shop.app, "--data", str(slipway.data)]
     shell = at_terminal(words, slipway.environment)
