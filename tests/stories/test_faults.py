@@ -70,9 +70,13 @@ def test_a_full_disk_fails_what_runs_and_is_told_to_who_comes_next(ground: Field
 
     def heal(server: Server) -> None:
         fill_disk(server)  # what the operations gave back when they failed, too
-        told.append(apps[0].person.ssh("config:set", "--app", apps[0].name, "A=1").stderr)
+        while not told or "disk" not in told[-1]:
+            # Room that was held for an emergency, or given back only now, is room: what finds it may succeed.
+            assert len(told) < 5
+            told.append(apps[-1].person.ssh("config:set", "--app", apps[-1].name, "A=1").stderr)
+            fill_disk(server)
         free_disk(server)
 
     assert faults.play(ground, apps, plan, Fault(fill_disk, heal)) == []
-    assert "the disk of the server's data folder is full" in told[0]
-    assert apps[0].person.ssh("config:set", "--app", apps[0].name, "A=1").returncode == 0
+    assert "the disk of the server's data folder is full" in told[-1]
+    assert apps[-1].person.ssh("config:set", "--app", apps[-1].name, "A=1").returncode == 0
