@@ -136,7 +136,7 @@ def pull(
         inspection = client.image(exact)
     except (APIError, ValueError) as error:
         said = error.explanation if isinstance(error, APIError) else str(error)
-        if disk.NO_SPACE in str(said).lower():
+        if output.NO_SPACE in str(said).lower():
             raise disk.full(client, f"Pulling {reference}") from None
         raise PullFailedError(f"The engine could not pull {reference}: {output.one_line(str(said))}.") from None
     return Base(inspection["Id"], inspection)

@@ -22,6 +22,7 @@ from builder.engine import SECONDS_A_MINUTE, EngineUnreachableError, IsolatedCli
 from builder.image import Image
 from builder.limits import Output, OutputLimitError
 from builder.options import DEFAULTS, Options
+from builder.output import NO_SPACE
 from builder.plan import Builder, BuildFailedError, Plan, StepFailedError
 from builder.reference import Reference
 from builder.registry import Permission
@@ -204,7 +205,7 @@ def _run(builder: Builder, client: IsolatedClient, plan: Plan, output: Output) -
         return builder.build(client, plan, output)
     except BuildFailedError as error:
         # A program says it in its output and ends with a status of its own; the engine says it in the error.
-        if disk.NO_SPACE in str(error).lower() or (output.no_space and isinstance(error, StepFailedError)):
+        if NO_SPACE in str(error).lower() or (output.no_space and isinstance(error, StepFailedError)):
             raise disk.full(client, str(error).rstrip(".") + ". The build") from None
         raise
 

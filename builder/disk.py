@@ -8,9 +8,6 @@ import threading
 from builder.engine import IsolatedClient, session
 from store.errors import SlipwayError
 
-NO_SPACE = "no space left on device"
-"""What ENOSPC is called by the C library, by Go, and so by the engine and most programs; in lower case."""
-
 
 class DiskFullError(SlipwayError):
     """The engine's disk is full. Nothing was released."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from builder.disk import NO_SPACE
+from builder.output import NO_SPACE
 from store.errors import SlipwayError
 
 CPU_PERIOD = 100_000

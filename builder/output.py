@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+NO_SPACE = "no space left on device"
+"""What ENOSPC is called by the C library, by Go, and so by the engine and most programs; in lower case."""
+
 LONGEST_LINE = 64 << 10
 """Characters that are held back for a line's end. A program that never ends its line must not fill the memory."""
 

@@ -22,8 +22,7 @@ from builder.limits import Limits as BuildLimits
 from builder.options import CHOICES, Choice, Options
 from console.api.transport import Transport
 from gitserver.limits import INFLATION_FLOOR_BYTES, ConnectionLimits, Limits, PushLimits
-from hooks.collection import Policy
-from hooks.log import KEPT_DAYS
+from hooks.keeping import KEPT_DAYS, Policy
 from releaser.haproxy_config import SERVER_CONNECTIONS, Listening
 from store import secret_key
 from store.data_folder import DataFolder

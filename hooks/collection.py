@@ -7,12 +7,12 @@ for what crashes and failed deploys have left; and every app at once when the en
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import structlog
 
 from builder import collection, disk
 from builder.collection import Unneeded
+from hooks.keeping import Policy
 from hooks.queue import Queue
 from store import apps, releases
 from store.apps import App
@@ -26,23 +26,6 @@ LOOK_SECONDS = 60.0
 """How often the engine is asked how full its disk is."""
 FULL_SECONDS = 15 * 60.0
 """How long a disk that is still too full is left alone: what could be removed has been removed."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the server's administrator decides about it."""
-
-    keep: int = 10
-    """Releases of each app whose images stay, so that they can be rolled back to."""
-    full: int = 85
-    """Percent of the engine's disk from which everything is collected at once."""
-    dedicated: bool = False
-    """Whether the engine serves nobody else, so that base images and BuildKit's cache may be collected too."""
-    cache: int = 10 << 30
-    """Bytes of BuildKit's cache that stay on a dedicated engine; none of it while the disk is too full."""
-
-
-DEFAULT_POLICY = Policy()
 
 
 def repository_of(store: Store, app: App) -> str:

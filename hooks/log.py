@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from hooks import metrics
+from hooks.keeping import KEPT_DAYS
 from hooks.redaction import Redactor, patterns
 from store.reserve import Reserve, is_full
 from store.secret import Secret
@@ -20,9 +21,6 @@ log = structlog.get_logger()
 
 LIMIT = 16 << 20
 """Bytes of an operation's log; what a build prints beyond is dropped, with a notice."""
-
-KEPT_DAYS = 90
-"""How long the log of an operation is kept after its end, by default."""
 
 LOOK_SECONDS = 3600.0
 """How often logs are looked through for those that have been kept for long enough."""

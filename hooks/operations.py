@@ -15,9 +15,10 @@ from structlog.contextvars import bound_contextvars
 
 from hooks import metrics
 from hooks.addresses import Addresses
-from hooks.collection import DEFAULT_POLICY, Collector, Policy
+from hooks.collection import Collector
 from hooks.deprovision import deprovision
 from hooks.endings import Endings
+from hooks.keeping import DEFAULT_POLICY, Policy
 from hooks.log import Logs, OperationLog
 from hooks.pipeline import Pipeline
 from hooks.queue import Job, Queue

@@ -11,7 +11,8 @@ import docker
 import pytest
 
 from hooks import collection
-from hooks.collection import Collector, Policy, repository_of
+from hooks.collection import Collector, repository_of
+from hooks.keeping import Policy
 from hooks.queue import Job, Queue
 from store import apps, configs, operations, releases, users
 from store.apps import App
