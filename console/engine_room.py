@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from console.key_uses import KeyUses
 from console.metrics import Metrics
 from console.readiness import Readiness
 from console.reconciliation import keep_agreeing, keep_renewed
+from console.router import open_router
 from console.settings import Settings
 from console.supervisor import DISMISSED
 from console.watching import Watching
@@ -42,10 +42,8 @@ from hooks.metrics import StepDurations
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
 from releaser.acme import Acme, new_account_key
-from releaser.haproxy import Proxy, bindable
-from releaser.published_ports import PublishedPorts
+from releaser.haproxy import bindable
 from releaser.releaser import Releaser
-from releaser.router import Router
 from store import acme_accounts, rotation
 from store.database import Store
 from store.reserve import Reserve
@@ -57,14 +55,6 @@ CANCEL_SECONDS = 10.0
 
 LINGER_SECONDS = 5
 """How long answers that are under way may take once everything else has stopped."""
-
-
-def open_router(settings: Settings, acme: Acme | None = None) -> Router:
-    """Return what leads visitors to a data folder's apps, running or not. It answers the challenges of `acme`."""
-    listening = replace(settings.listening, acme_thumbprint=acme.thumbprint if acme else None)
-    if settings.router == "none":
-        return PublishedPorts(settings.http.host)
-    return Proxy(settings.data.proxy, listening, drain_seconds=settings.connection_drain)
 
 
 def _acme(settings: Settings, store: Store) -> Acme | None:
@@ -94,7 +84,7 @@ def run(
     for _ in rotation.finish(store):
         log.info("going on with the replacement of the secret key")
     acme = _acme(settings, store)
-    router = open_router(settings, acme)
+    router = open_router(settings, acme.thumbprint if acme else None)
     engine = os.environ.get("DOCKER_HOST")
     addresses = Addresses(
         settings.public_host,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from console.engine_room import open_router
+from console.router import open_router
 from console.settings import Settings
 from releaser.releaser import Releaser
 from store.database import Store
