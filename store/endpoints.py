@@ -47,6 +47,8 @@ class Endpoint:
     renewal_tried_at: datetime | None = None
     """When a renewal failed the last time, None if none has since the last one that did not."""
     renewal_error: str | None = None
+    created_at: datetime | None = None
+    """None before it is recorded."""
 
     @property
     def name(self) -> str:
@@ -142,6 +144,14 @@ def of_app(connection: Connection, seal: Seal, app: App) -> list[Endpoint]:
     return _found(connection, seal, endpoints.c.app_id == app.id)
 
 
+def app_of(connection: Connection, endpoint_id: int) -> int | None:
+    """Return the record id of the app that an endpoint belongs to, None if there is no such endpoint."""
+    found: int | None = connection.execute(
+        select(endpoints.c.app_id).where(endpoints.c.id == endpoint_id)
+    ).scalar_one_or_none()
+    return found
+
+
 def managed(connection: Connection, seal: Seal) -> list[Endpoint]:
     """Return every endpoint whose certificate is renewed here."""
     return _found(connection, seal, endpoints.c.managed)
@@ -174,4 +184,5 @@ def _endpoint(seal: Seal, row: Row[tuple[object, ...]]) -> Endpoint:
         app_id=row.app_id,
         renewal_tried_at=row.renewal_tried_at,
         renewal_error=row.renewal_error,
+        created_at=row.created_at,
     )

@@ -105,6 +105,12 @@ def by_id(connection: Connection, release_id: int) -> Release:
     return _release(connection.execute(_all().where(releases.c.id == release_id)).one())
 
 
+def of_operation(connection: Connection, operation_id: int) -> Release | None:
+    """Return the release that an operation made, None if it made none."""
+    row = connection.execute(_all().where(releases.c.operation_id == operation_id)).first()
+    return None if row is None else _release(row)
+
+
 def by_number(connection: Connection, app: App, number: int) -> Release:
     """Return one release; raises NoSuchReleaseError."""
     for release in of_app(connection, app):

@@ -9,6 +9,7 @@ from typing import Literal
 from fastapi import Response
 from pydantic import Field
 
+from console.api.absent import ABSENT
 from console.api.asked import Asked, Asking
 from console.api.errors import ApiError
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
@@ -107,6 +108,7 @@ def _account(asked: Asked, place: Place, apps: int) -> Account:
         links=links(
             self=href,
             apps=f"{href}/apps",
+            **{kind: f"{href}/{kind}" for kind in ABSENT},
             stack=asked.href("stacks", STACK_ID),
             organization=asked.href("organizations", asked.room.store.instance()),
         ),

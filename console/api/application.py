@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from console.api import accounts, apps, auth, errors, operations, services
+from console.api import absent, accounts, apps, auth, endpoints, errors, operations, services
 from console.api.asked import Site, site
 from console.api.hal import Resource, links, reply, router
 from console.api.remembering import Remembering
@@ -53,7 +53,7 @@ def application(here: Site, others: Sequence[BaseRoute] = ()) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.site = here
-    for module in (auth, accounts, apps, services, operations):
+    for module in (auth, accounts, apps, services, endpoints, operations, absent):
         app.include_router(module.routes)
     app.include_router(root)
     app.router.routes.extend(others)

@@ -109,8 +109,8 @@ def _app(asked: Asked, connection: Connection, app: apps.App, *, embed: bool = T
     if embed:
         embedded = EmbeddedInApp(
             services=of_release(asked, connection, app, release),
-            last_operation=_newest(asked, connection, app, release),
-            last_deploy_operation=_newest(asked, connection, app, release, ("deploy", "rebuild")),
+            last_operation=_newest(asked, connection, app),
+            last_deploy_operation=_newest(asked, connection, app, ("deploy", "rebuild")),
             current_image=_image(asked, app, release) if release else None,
         )
     version = configs.current_id(connection, app)
@@ -129,6 +129,7 @@ def _app(asked: Asked, connection: Connection, app: apps.App, *, embed: bool = T
             operations=f"{href}/operations",
             services=f"{href}/services",
             configurations=f"{href}/configurations",
+            vhosts=f"{href}/vhosts",
             current_configuration=None if version is None else asked.href("configurations", version),
             current_setting=None if release is None else asked.href("settings", release.id),
         ),
@@ -139,15 +140,14 @@ def _newest(
     asked: Asked,
     connection: Connection,
     app: apps.App,
-    release: Release | None,
     kinds: tuple[operation_records.Type, ...] = (),
 ) -> Operation | None:
     found = operation_records.newest_of_app(connection, app, kinds)
     if found is None:
         return None
     # Of a deploy that failed, the records do not tell what was to be deployed.
-    made = release.artifact if release and release.operation_id == found.id else None
-    return operations.resource(asked, found, app, git_ref=made.commit if made else None)
+    made = releases.of_operation(connection, found.id)
+    return operations.resource(asked, found, app, git_ref=made.artifact.commit if made else None)
 
 
 def _image(asked: Asked, app: apps.App, release: Release) -> Image:

@@ -97,6 +97,7 @@ def _service(asked: Asked, app: App, release: Release, service: records.Service,
             account=asked.href("accounts", app.environment_id),
             operations=f"{href}/operations",
             service_sizing_policies=f"{href}/service_sizing_policies",
+            vhosts=f"{href}/vhosts",
         ),
     )
 

@@ -206,3 +206,42 @@ def test_a_session_is_for_whoever_asked_for_it(client: Client, alice: Person, bo
         assert (again.stdout, again.returncode) == ("", 3)
     finally:
         assert alice.ssh("access:revoke", "bob", "--app", running).returncode == 0
+
+
+def test_endpoints_are_shown_and_told_where_to_be_changed(client: Client, alice: Person, running: str) -> None:
+    """`endpoints:list` goes from the app through its services to their vhosts."""
+    assert alice.ssh("endpoints:create", "--app", running, "--tcp-port", "30777", "--service", "worker").returncode == 0
+    api = client(alice)
+    app = api.app(running)
+    web, worker = app["_embedded"]["services"]
+    (own,) = api.everything(web["_links"]["vhosts"]["href"])
+    (tcp,) = api.everything(worker["_links"]["vhosts"]["href"])
+    assert (own["type"], own["default"], own["status"]) == ("http", True, "provisioned")
+    assert answer(f"http://{own['external_host']}")["version"] == "one"
+    assert (tcp["type"], tcp["default"], tcp["external_host"].endswith(":30777")) == ("tcp", False, True)
+    assert api.follow(tcp, "service")["id"] == worker["id"]
+    assert api.everything(app["_links"]["vhosts"]["href"]) == [own, tcp]
+    assert api.follow(tcp, "self") == tcp
+    for resource, relation, fields, words in [
+        (worker, "vhosts", {"type": "tcp"}, f"endpoints:create --app {running} --service worker"),
+        (tcp, "operations", {"type": "deprovision"}, f"endpoints:remove --app {running} 30777"),
+        (own, "operations", {"type": "deprovision"}, "own address"),
+    ]:
+        with pytest.raises(RefusalError) as refused:
+            api.create(resource, relation, fields)
+        assert (refused.value.status, words in refused.value.body["message"]) == (422, True)
+    assert alice.ssh("endpoints:remove", "--app", running, "30777").returncode == 0
+    assert api.ask("GET", tcp["_links"]["self"]["href"]).status_code == 404
+    assert api.everything(worker["_links"]["vhosts"]["href"]) == []
+
+
+def test_whoever_looks_around_for_what_there_is_none_of_finds_nothing(client: Client, alice: Person) -> None:
+    """`db:list`, `backup_retention_policy` and others follow a link of the environment, and crash without it."""
+    api = client(alice)
+    account = api.read("GET", "/find/account?handle=alice")
+    for kind in ("databases", "log_drains", "metric_drains", "backup_retention_policies", "backups", "certificates"):
+        assert api.everything(account["_links"][kind]["href"]) == []
+        with pytest.raises(RefusalError) as refused:
+            api.create(account, kind, {"handle": "x"})
+        assert (refused.value.status, "there are no" in refused.value.body["message"]) == (422, True)
+    assert api.ask("GET", f"{account['_links']['self']['href']}/nonsense").status_code == 404

@@ -46,6 +46,18 @@ REQUIRED: dict[str, set[str]] = {
         *("outbound_ip_addresses", "memory_limits", "cpu_limits", "intrusion_detection", "account_id", "vpc_id"),
         *("expose_intrusion_detection_reports", "internal_domain", "default_domain", "brickwall_enabled"),
     },
+    "vhost": {
+        *("id", "acme", "acme_dns_challenge_host", "acme_status", "application_load_balancer_arn", "container_port"),
+        *("container_ports", "container_exposed_ports", "default", "docker_name", "elastic_load_balancer_name"),
+        *("external_host", "external_http_port", "external_https_port", "host_mapped_ports", "internal", "platform"),
+        *("internal_health_port", "internal_host", "internal_http_port", "internal_https_port", "ip_whitelist"),
+        *("security_group_id", "status", "type", "user_domain", "virtual_domain", "created_at", "updated_at"),
+        *("acme_configuration", "shared", "shared_fingerprint", "load_balancing_algorithm_type"),
+    },
+    "image": {
+        *("id", "git_repo", "git_ref", "docker_repo", "docker_ref", "dualstack_hint", "platform", "release", "scan"),
+        *("exposed_ports", "created_at", "updated_at"),
+    },
     "configuration": {"id", "env"},
     "setting": {"id", "settings", "sensitive_settings"},
 }
@@ -62,9 +74,11 @@ def test_resources_have_every_key_that_generated_clients_require(client: Client,
         "operation": app["_embedded"]["last_operation"],
         "account": account,
         "stack": api.follow(account, "stack"),
+        "vhost": api.everything(app["_links"]["vhosts"]["href"])[0],
         "configuration": api.follow(app, "current_configuration"),
         "setting": api.follow(app, "current_setting"),
     }
+    assert REQUIRED["image"] <= set(app["_embedded"]["current_image"])
     for kind, resource in found.items():
         assert resource["_type"] == kind
         assert REQUIRED[kind] <= set(resource), REQUIRED[kind] - set(resource)

@@ -34,9 +34,11 @@ def test_a_second_tenant_finds_nothing_of_the_first(client: Client, bob: Person,
     theirs = client(bob)
     app, operation = shop[1]["app"], shop[1]["operation"]
     hrefs = [
-        app["_links"][name]["href"] for name in ("self", "operations", "services", "current_configuration", "account")
+        app["_links"][name]["href"]
+        for name in ("self", "operations", "services", "vhosts", "current_configuration", "account")
     ]
     hrefs += [operation["_links"][name]["href"] for name in ("self", "logs", "ssh_portal_connections")]
+    hrefs += [f"/vhosts/{2 * app['id'] - 1}", f"/accounts/{app['_links']['account']['href'].split('/')[-1]}/databases"]
     hrefs += [f"/find/app?handle={app['handle']}", "/find/account?handle=alice"]
     for href in hrefs:
         answer = theirs.ask("GET", href, sensitive=True)
