@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -19,11 +20,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench.endpoints import Slipway
 
 CLIENTS = 50
+
+PAUSE_SECONDS = 1.0
+"""Before each push that is measured, with readers and without: what has just run runs faster once more."""
 
 PASSWORD = "correct horse battery staple"
 
@@ -95,40 +100,22 @@ def _flat_out(site: _Site, path: str, seconds: int, folder: Path) -> str:
 
 
 class _Polling:
-    """Fifty clients that ask for an operation once a second, out of step."""
+    """Fifty clients that ask for an operation once a second, out of step, in a process of their own."""
 
     def __init__(self, site: _Site) -> None:
-        self._site = site
-        self._over = threading.Event()
-        self._took: list[float] = []
-        self._threads = [threading.Thread(target=self._poll, args=(number,)) for number in range(CLIENTS)]
-        self._began = time.monotonic()
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_poll, args=(site.api, site.token, there))
 
     def __enter__(self) -> _Polling:
-        self._began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
+        self._here.recv()  # every client has been answered once
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-        self._seconds = time.monotonic() - self._began
-
-    def _poll(self, number: int) -> None:
-        self._over.wait(number / CLIENTS)
-        connection = http.client.HTTPConnection(self._site.api)
-        while not self._over.is_set():
-            began = time.perf_counter()
-            connection.request("GET", PATHS[0], headers={"Authorization": f"Bearer {self._site.token}"})
-            answer = connection.getresponse()
-            answer.read()
-            self._took.append(time.perf_counter() - began)
-            if answer.status != 200:
-                raise RuntimeError(f"an answer with status {answer.status}")
-            self._over.wait(1)
-        connection.close()
+        self._here.send(None)
+        self._took, self._seconds = self._here.recv()
+        self._process.join()
 
     def row(self) -> str:
         """Return rate, median, p99 and maximum."""
@@ -140,6 +127,40 @@ class _Polling:
                 *(f"{seconds * 1e3:.1f}" for seconds in (statistics.median(took), p99, took[-1])),
             ]
         )
+
+
+def _poll(api: str, token: str, parent: Connection) -> None:
+    """Poll until the parent says something; tell it how long each answer took, and how long it all did, in seconds."""
+    took: list[float] = []
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection(api)
+        over.wait(number / CLIENTS)
+        while not over.is_set():
+            began = time.perf_counter()
+            connection.request("GET", PATHS[0], headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            took.append(time.perf_counter() - began)
+            if answer.status != 200:
+                raise RuntimeError(f"an answer with status {answer.status}")
+            begun.release()
+            over.wait(1)
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        begun.acquire()
+    parent.send(None)
+    parent.recv()
+    over.set()
+    for thread in threads:
+        thread.join()
+    parent.send((took, time.monotonic() - began))
 
 
 def _pushes(server: Slipway, site: _Site, folder: Path, rounds: int) -> tuple[float, float]:
@@ -154,22 +175,22 @@ def _pushes(server: Slipway, site: _Site, folder: Path, rounds: int) -> tuple[fl
     git("init", "-q")
     took: dict[bool, list[float]] = {False: [], True: []}
     for number in range(rounds + 1):
-        for reading in (False, True):
+        for reading in (False, True) if number % 2 else (True, False):
             (copy / "file").write_text(f"{number} {reading}")
             git("add", "file")
             git("-c", "user.name=b", "-c", "user.email=b@example.com", "commit", "-qm", "x")
             if reading:
                 with _Polling(site):
-                    time.sleep(1)  # until every client has begun
-                    seconds = _push(git)
+                    seconds = _push_after_a_pause(git)
             else:
-                seconds = _push(git)
+                seconds = _push_after_a_pause(git)
             if number:  # the first one warms up
                 took[reading].append(seconds * 1e3)
     return statistics.median(took[False]), statistics.median(took[True])
 
 
-def _push(git: Callable[..., None]) -> float:
+def _push_after_a_pause(git: Callable[..., None]) -> float:
+    time.sleep(PAUSE_SECONDS)
     began = time.perf_counter()
     git("push", "-q", "-f", "ssh://git@127.0.0.1/shop.git", "HEAD:refs/heads/stored")
     return time.perf_counter() - began

@@ -1,7 +1,8 @@
 """Answers that are asked for again and again, and still hold: every client polls its operation, once a second.
 
-An answer holds as long as nothing has been recorded since it was begun, and for a second at most. It is remembered for
-the very request that it answered, token included. Requests for what is just being answered wait for that answer.
+An answer holds as long as nothing has been recorded since it was begun, and for a second. It is remembered for the very
+request that it answered, token included. Requests for what is just being answered wait for that answer; if there is one
+that was good a moment ago, and nothing has been recorded since, they take that instead.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = 1.0
-"""How long an answer may be given again. A token that expires meanwhile is good for that much longer."""
+"""How long an answer may be given again, and how much longer while the next one is being made.
+
+A token that expires meanwhile is good for that much longer. A revoked one is not: that is recorded.
+"""
 
 MOST = 1000
 """Answers that are remembered at once."""
@@ -24,8 +28,8 @@ MOST_BYTES = 1 << 16
 """Of an answer; larger ones are made anew."""
 
 _PATHS = re.compile(
-    rb"/(?:accounts|apps|find|operations|reauthenticate_organizations|services|stacks)(?:/\d+)?"
-    rb"(?:/(?:account|app|apps|operations|services|service_sizing_policies|ssh_portal_connections))?"
+    rb"/(?:accounts|apps|find|operations|reauthenticate_organizations|services|stacks|vhosts)(?:/\d+)?"
+    rb"(?:/(?:account|app|apps|operations|services|service_sizing_policies|ssh_portal_connections|vhosts))?"
 )
 """What is read from the records alone. Config is not among it: whoever looks at values is entered in the audit log."""
 
@@ -70,17 +74,20 @@ class Remembering:
         if key is None:
             await self._app(scope, receive, send)
             return
-        while made := self._being_made.get(key):
+        while True:
+            known, made = self._answers.get(key), self._being_made.get(key)
+            # Otherwise all who ask at the moment when it is made anew would wait, once a second.
+            until = known.until + (SECONDS if made else 0) if known else 0
+            if known and known.generation == self._generation() and until > time.monotonic():
+                for message in known.messages:
+                    await send(message)
+                return
+            if made is None:
+                break
             await asyncio.shield(made)
-        known = self._answers.get(key)
-        if known and known.generation == self._generation() and known.until > time.monotonic():
-            for message in known.messages:
-                await send(message)
-            return
         await self._make(key, scope, receive, send)
 
     async def _make(self, key: _Key, scope: Scope, receive: Receive, send: Send) -> None:
-        self._answers.pop(key, None)
         answer = _Answer(self._generation(), time.monotonic() + SECONDS)
         made = self._being_made[key] = asyncio.get_running_loop().create_future()
 
@@ -94,6 +101,7 @@ class Remembering:
             if answer.bytes <= MOST_BYTES:
                 answer.messages.append(message)
             if answer.complete:
+                self._answers.pop(key, None)
                 while len(self._answers) >= MOST:
                     del self._answers[next(iter(self._answers))]
                 self._answers[key] = answer
@@ -104,6 +112,8 @@ class Remembering:
         try:
             await self._app(scope, receive, keep)
         finally:
+            if not made.done():
+                self._answers.pop(key, None)
             settle()
 
 

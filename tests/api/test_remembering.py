@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from console.api.remembering import Remembering
+from console.api.remembering import SECONDS, Remembering
 
 
 class Counting:
@@ -110,6 +112,49 @@ def test_whoever_asks_for_what_is_being_answered_waits_for_it() -> None:
             await asyncio.sleep(0)
         counting.open.set()
         assert await asyncio.gather(*asking) == [b"1"] * 10
+
+    asyncio.run(story())
+
+
+def test_nobody_waits_for_an_answer_that_is_made_anew_while_the_former_one_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> None:
+        counting, generation, clock = Counting(), [0], [0.0]
+        monkeypatch.setattr("console.api.remembering.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        app = Remembering(counting, lambda: generation[0])
+        assert await ask(app) == b"1"
+        clock[0] += SECONDS + 0.1
+        counting.open.clear()
+        anew = asyncio.create_task(ask(app))
+        while counting.asked < 2:
+            await asyncio.sleep(0)
+        assert [await ask(app) for _ in range(3)] == [b"1", b"1", b"1"]
+        # Not for long, and not once something was recorded: a login may have been revoked.
+        generation[0] += 1
+        waiting = asyncio.create_task(ask(app))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        generation[0] -= 1
+        clock[0] += 0.95 * SECONDS
+        too_late = asyncio.create_task(ask(app))
+        await asyncio.sleep(0)
+        assert not too_late.done()
+        counting.open.set()
+        assert set(await asyncio.gather(anew, waiting, too_late)) == {b"2"}
+
+    asyncio.run(story())
+
+
+def test_what_is_refused_now_is_not_answered_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        counting, clock = Counting(), [0.0]
+        monkeypatch.setattr("console.api.remembering.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        app = Remembering(counting, lambda: 0)
+        assert await ask(app) == b"1"
+        clock[0] += SECONDS + 0.1
+        counting.status = 401
+        assert [await ask(app) for _ in range(2)] == [b"2", b"3"]
 
     asyncio.run(story())
 
