@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from console import memory
 from console.api.application import application
 from console.api.asked import Site
 from console.api.login import Attempts, TokenKey
@@ -78,6 +79,7 @@ def run(
 
     `ready` is called once requests are answered. `counters` and `places` are what front doors share.
     """
+    memory.give_back()
     load()
     steps.observers.append(StepDurations())
     store = Store.open(settings.data)
@@ -147,12 +149,16 @@ def run(
         settings.api_url,
     )
     for_strangers = application(site, watching.routes(trusted=False))
+    transport = settings.transport
     asyncio.run(
         _serve(
-            [(interface.on_socket(), on_socket, {}), (for_strangers, on_tcp, settings.transport.options)],
+            [
+                (interface.on_socket(), on_socket, {}),
+                (for_strangers, transport.bounded(on_tcp), transport.options),
+            ],
             ready,
             lambda: _drain(desk, settings.drain, stopping),
-            settings.transport,
+            transport,
         )
     )
     recovery.join()
@@ -204,6 +210,7 @@ async def _serve(
     )
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
+    memory.started()
     ready()
     renewing = [asyncio.create_task(transport.renew(server.config.ssl)) for server in servers if server.config.ssl]
     await told.wait()

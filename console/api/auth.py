@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from console.api.accounts import SINCE
 from console.api.asked import Asked, Asking, Site, site
+from console.api.connections import subscriber
 from console.api.errors import LOGIN, ApiError, Problem
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from store import audit, passwords, tokens, users
@@ -142,7 +143,7 @@ async def _fields(request: Request) -> dict[str, Any]:
 
 def _log_in(here: Site, wanted: Login, address: str, base: str) -> AccessToken:
     name = wanted.username.strip().lower()
-    whose = (f"name {name}", f"address {address}")
+    whose = (f"name {name}", f"address {subscriber(address)}")
     here.attempts.check(*whose)
     store = here.room.store
     with store.read() as connection:

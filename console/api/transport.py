@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,10 @@ from typing import Any
 
 import structlog
 
+from console.api.connections import MOST_CONNECTIONS, MOST_PER_ADDRESS, Connection, Listener
 from store.errors import UsageError
 
 log = structlog.get_logger()
-
-MOST_CONNECTIONS = 500
-"""At once; of more, each is answered 503. The engine room needs descriptors for its own work too."""
 
 KEEP_ALIVE_SECONDS = 20
 """How long a connection may be idle: longer than Aptible's client keeps one for its next request, which is 15 s."""
@@ -80,6 +79,12 @@ class Transport:
                 known = now
                 log.info("the certificate of HTTP was renewed")
 
+    def bounded(self, listening: socket.socket) -> socket.socket:
+        """Take a listening socket over, and return one that hands out no more connections than it should."""
+        # Everybody comes from the proxy's address, if there is one.
+        most = None if self.proxy else MOST_PER_ADDRESS
+        return Listener(listening, most_per_address=most, tls=self.certificate is not None)
+
     def _unusable(self, reason: str) -> UsageError:
         return UsageError(f"the certificate {self.certificate} with the key {self.key} cannot be used: {reason}")
 
@@ -87,6 +92,7 @@ class Transport:
     def options(self) -> dict[str, Any]:
         """What uvicorn.Config takes of it."""
         return {
+            "http": Connection,
             "limit_concurrency": MOST_CONNECTIONS,
             "timeout_keep_alive": KEEP_ALIVE_SECONDS,
             "ssl_certfile": self.certificate,
