@@ -7,6 +7,7 @@ from http import HTTPStatus
 from importlib import metadata
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,9 +85,8 @@ class _Bounded:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MOST_BYTES:
-                raise errors.ApiError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request_entity_too_large", "the request is too large"
-                )
+                # FastAPI takes any other error for a body that it cannot read.
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 
         await self._app(scope, counted, send)

@@ -12,9 +12,13 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from console.api.errors import MEDIA_TYPE, Problem
 
 MOST_CONNECTIONS = 500
 """At once; of those above it, each request is answered 503."""
@@ -136,6 +140,18 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if self.cycle is not answered:
             self._began = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, in the form of every other refusal, and close the connection."""
+        body = Problem(code=HTTPStatus.BAD_REQUEST, error="bad_request", message=msg).model_dump_json().encode()
+        headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")]
+        for event in (
+            h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _look(self) -> None:
         # One timer that looks again, instead of one for each request: there are thousands of them in a second.

@@ -105,6 +105,15 @@ def test_a_revoked_token_and_a_changed_password_end_the_login(client: Client, ne
     assert other.ask("GET", "/apps").status_code == 401
 
 
+def test_whoever_is_removed_is_logged_out_at_once(client: Client, newcomer: Newcomer, slipway: Server) -> None:
+    person = newcomer()
+    api = client(person)
+    assert api.ask("GET", "/apps").status_code == 200
+    slipway.administer("users", "remove", person.name)
+    assert api.ask("GET", "/apps").json()["error"] == "invalid_token"
+    assert api.log_in(person.name, PASSWORD).json()["error"] == "invalid_credentials"
+
+
 def test_nobody_revokes_the_tokens_or_sets_the_password_of_another(client: Client, newcomer: Newcomer) -> None:
     alice, bob = newcomer(), newcomer()
     api, theirs = client(alice), client(bob)

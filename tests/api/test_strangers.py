@@ -190,8 +190,19 @@ def test_a_request_that_is_too_large_is_not_read(slipway: Server) -> None:
     with socket.create_connection((address.hostname, address.port), timeout=20) as stranger:
         stranger.sendall(b"POST /tokens HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
         assert stranger.recv(4096).startswith(b"HTTP/1.1 413 ")
+    portions = (b"x" * (1 << 20) for _ in range(20))
+    answer = requests.post(f"http://{slipway.api}/tokens", data=portions, timeout=20)
+    assert (answer.status_code, answer.json()["error"]) == (413, "request_entity_too_large")
+
+
+def test_what_is_not_http_is_refused_in_the_same_form(slipway: Server) -> None:
     answer = requests.get(f"http://{slipway.api}/", headers={"Host": "a b/c"}, timeout=20)
     assert answer.status_code == 400
+    address = urlsplit(f"http://{slipway.api}")
+    with socket.create_connection((address.hostname, address.port), timeout=20) as stranger:
+        stranger.sendall(b"nonsense\r\n\r\n")
+        said = b"".join(iter(lambda: stranger.recv(4096), b""))
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["error"] == "bad_request"
 
 
 def test_collections_come_in_pages(client: Client, newcomer: Callable[[], Person]) -> None:

@@ -92,14 +92,14 @@ def test_an_app_is_made_changed_and_destroyed_and_a_plan_finds_nothing_to_do(
 
     # A change of config alone; what is no longer in the configuration is sent empty.
     services = provider.send("GET", f"/apps/{app}/services")["_embedded"]["services"]
-    (worker,) = (each["id"] for each in services if each["process_type"] == "worker")
+    web, worker = (each["id"] for each in services)
     settings = {"restart_free_scaling": False, "naive_health_check": False, "stop_timeout": 10}
-    changed = provider.send("PUT", f"/services/{worker}", {"force_zero_downtime": True, **settings})
+    changed = provider.send("PUT", f"/services/{web}", {"force_zero_downtime": True, **settings})
     assert changed["force_zero_downtime"] is True
     assert provider.operate(f"/apps/{app}", {"type": "configure", "env": {"COLOR": "blue", "GONE": ""}}) == "succeeded"
     scale = {"type": "scale", "container_count": 0, "container_size": 512, "instance_profile": "m"}
     assert provider.operate(f"/services/{worker}", scale) == "succeeded"
-    wanted |= {"config": {"COLOR": "blue"}, "services": {"web": (1, 1024, False, 10), "worker": (0, 512, True, 10)}}
+    wanted |= {"config": {"COLOR": "blue"}, "services": {"web": (1, 1024, True, 10), "worker": (0, 512, False, 10)}}
     assert provider.read(app) == wanted
 
     # What fails changes nothing of what is read back.
