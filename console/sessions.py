@@ -11,9 +11,9 @@ from console import access
 from console.grammar import Call, Outcome, Room, run
 from hooks.request import Request
 from releaser.terminal import Terminal
-from store import apps, operations
+from store import apps, audit, operations
 from store.apps import App
-from store.audit import Origin
+from store.audit import Deed, Origin
 from store.errors import RefusedError
 from store.operations import NoSuchOperationError, Operation
 from store.users import User
@@ -35,6 +35,18 @@ def enter(room: Room, user: User, origin: Origin, name: str, terminal: Terminal 
 
     Raises RefusedError if it has, and NoSuchOperationError for what the user may reach no longer.
     """
+    with audit.accounted(room.store.write, Deed(user.name, origin, "operation:follow", to_enter=False)):
+        operation, app, sealed = _taken(room, user, name)
+    command = COMMANDS.get(operation.type)
+    if command is None:
+        return Outcome(operation=operation)
+    line = Request.load(sealed).command
+    words = [command, "--app", app.handle, "--environment", app.environment]
+    return run(Call(room, user, origin=origin, terminal=terminal), words if line is None else [*words, "--", line])
+
+
+def _taken(room: Room, user: User, name: str) -> tuple[Operation, App, bytes]:
+    """Use a permission up; return the operation that it is for, its app, and the request of a session."""
     number = room.portal.take(name, user.id).operation_id
     with room.store.write() as connection:
         operation = operations.by_id(connection, number)
@@ -44,10 +56,8 @@ def enter(room: Room, user: User, origin: Origin, name: str, terminal: Terminal 
         if app is None:
             raise NoSuchOperationError(number)
         if command is None:
-            return Outcome(operation=operation)
+            return operation, app, b""
         sealed = operations.take_request(connection, room.store.seal, operation)
     if sealed is None:
         raise RefusedError("this session has been used already; run the command again")
-    line = Request.load(sealed).command
-    words = [command, "--app", app.handle, "--environment", app.environment]
-    return run(Call(room, user, origin=origin, terminal=terminal), words if line is None else [*words, "--", line])
+    return operation, app, sealed

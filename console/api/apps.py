@@ -17,7 +17,8 @@ from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, co
 from console.api.operations import Operation
 from console.api.services import Service, of_release
 from console.commands.deploy import IMAGE
-from store import apps, configs, releases
+from console.deeds import named_app
+from store import apps, audit, configs, releases
 from store import operations as operation_records
 from store.access import NoSuchEnvironmentError, places_of
 from store.apps import NoSuchAppError
@@ -190,10 +191,13 @@ def list_apps_of_account(asked: Asking, account_id: Id, page: Paged) -> Response
 @routes.post("/accounts/{account_id}/apps", **answers(App, 201))
 def create_app(asked: Asking, account_id: Id, wanted: NewApp) -> Response:
     """Create an app in an environment."""
-    with asked.reading() as (connection, user):
+    with (
+        asked.reading() as (connection, user),
+        asked.accounted(user, "apps:create", app=named_app(wanted.handle), detail=f"id={account_id}", to_enter=False),
+    ):
         environments = [place.handle for place in places_of(connection, user) if place.id == account_id]
-    if not environments:
-        raise NoSuchEnvironmentError(str(account_id))
+        if not environments:
+            raise NoSuchEnvironmentError(str(account_id))
     asked.run("apps:create", "--environment", environments[0], "--", wanted.handle)
     with asked.reading() as (connection, _):
         app = apps.by_handle(connection, wanted.handle)
@@ -204,7 +208,9 @@ def create_app(asked: Asking, account_id: Id, wanted: NewApp) -> Response:
 def find_app(asked: Asking, handle: str, environment: str | None = None) -> Response:
     """Show the app of this name. Names are unique on a server, so there are never several."""
     with asked.reading() as (connection, user):
-        return reply(_app(asked, connection, apps.reachable(connection, user, handle, environment)))
+        with asked.accounted(user, "apps:show", app=named_app(handle), to_enter=False):
+            app = apps.reachable(connection, user, handle, environment)
+        return reply(_app(asked, connection, app))
 
 
 @routes.get("/apps/{app_id}", **answers(App))
@@ -236,7 +242,8 @@ def _owner(asked: Asked, connection: Connection, app_id: int | None, what: str) 
 def _values(asked: Asked, connection: Connection, app: apps.App, version_id: int) -> Config:
     """Return a version of an app's config, for those who may see its values. Raises RoleTooLowError."""
     asked.app(connection, app.id, "config")
-    with asked.accounted(asked.user(connection), "config", app=app.handle):
+    with asked.accounted(asked.user(connection), "config"):
+        audit.about(app=app.handle, app_id=app.id)
         return configs.by_id(connection, asked.room.store.seal, app, version_id).values
 
 

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 
 from console import access
 from console.api.errors import ApiError, CommandFailedError, InvalidTokenError
@@ -21,6 +22,7 @@ from console.grammar import Call, Outcome, Room, run
 from store import apps, audit, tokens
 from store.apps import App, NoSuchAppError
 from store.audit import Deed, Origin
+from store.errors import RefusedError
 from store.users import User
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -92,17 +94,20 @@ class Asked:
         Raises NoSuchAppError, RoleTooLowError, InvalidTokenError.
         """
         user = self.user(connection)
-        with self.accounted(user, action, to_enter=False):
+        with self.accounted(user, action, detail=f"id={app_id}", to_enter=False):
             app = apps.reachable_by_id(connection, user, app_id, need=access.needed(action))
             if app is None:
                 raise NoSuchAppError(str(app_id))
         return app
 
     def accounted(
-        self, user: User, action: str, *, app: str | None = None, to_enter: bool = True
+        self, user: User, action: str, *, app: str | None = None, detail: str | None = None, to_enter: bool = True
     ) -> AbstractContextManager[None]:
-        """Enter in the audit log what the block does; or with `to_enter` False only that it was refused."""
-        deed = Deed(user.name, self._origin, action, app=app, to_enter=to_enter)
+        """Enter in the audit log what the block does; or with `to_enter` False only that it was refused.
+
+        `run` does so by itself: this is for what is answered without a command.
+        """
+        deed = Deed(user.name, self._origin, action, detail, app=app, to_enter=to_enter)
         return audit.accounted(self.room.store.write, deed)
 
     def call(self, action: str) -> Call:
@@ -131,11 +136,17 @@ async def _asked(request: Request, bearer: Annotated[HTTPAuthorizationCredential
     if bearer is None:
         raise InvalidTokenError
     claims = here.key.read(bearer.credentials)
-    if claims.scope != "manage" and request.method not in _LOOKING:
-        raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this token is good for looking only; log in for more")
     preferences = request.headers.get("prefer", "").replace(" ", "").lower()
     origin = Origin("http", request.client.host if request.client else None)
-    return Asked(here, here.base(request), claims, origin, sensitive="no_sensitive_extras=true" not in preferences)
+    asked = Asked(here, here.base(request), claims, origin, sensitive="no_sensitive_extras=true" not in preferences)
+    if claims.scope != "manage" and request.method not in _LOOKING:
+        await run_in_threadpool(_refuse_to_change, asked, f"{request.method} {request.scope['route'].path}")
+    return asked
+
+
+def _refuse_to_change(asked: Asked, what: str) -> None:
+    with asked.reading() as (_, user), asked.accounted(user, "change", detail=what):
+        raise RefusedError("this token is good for looking only; log in for more")
 
 
 Asking = Annotated[Asked, Depends(_asked)]

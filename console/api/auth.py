@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Literal
@@ -35,6 +36,9 @@ MOST_BYTES = 16_384
 
 MOST_WAITING = 100
 """Logins that wait for their turn, some seconds; more are sent away."""
+
+NOBODY = "?"
+"""Who tries to log in under a name that nobody has. What they wrote is not told: it may be a password."""
 
 WAYS = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -152,6 +156,7 @@ def _log_in(here: Site, wanted: Login, address: str, base: str) -> AccessToken:
     fits = passwords.fits(sealed, Secret(wanted.password))
     if user is None or not fits:
         here.attempts.failed(*whose)
+        _enter_refusal(here, user, address)
         raise ApiError(HTTPStatus.UNAUTHORIZED, "invalid_credentials", "name and password do not fit")
     here.attempts.succeeded(whose[0])
     scope: Scope = "read" if wanted.scope == "read" else "manage"
@@ -171,6 +176,15 @@ def _log_in(here: Site, wanted: Login, address: str, base: str) -> AccessToken:
         created_at=token.created_at,
         links=links(self=f"{base}/tokens/{token.id}", user=f"{base}/users/{user.id}"),
     )
+
+
+def _enter_refusal(here: Site, user: User | None, address: str) -> None:
+    """Enter a wrong password in the audit log. It takes as long for a name that nobody has."""
+    if not here.attempts.to_be_entered():
+        return
+    deed = Deed(user.name if user else NOBODY, Origin("http", address), "login")
+    with suppress(RefusedError), audit.accounted(here.room.store.write, deed):
+        raise RefusedError
 
 
 _BODY = {

@@ -106,6 +106,10 @@ class TokenKey:
         return hmac.digest(self._key, text.encode(), "sha256").hex()
 
 
+MOST_ENTERED = 100
+"""Wrong passwords of one window that are entered in the audit log; of a flood, these tell enough."""
+
+
 class TooManyAttemptsError(ApiError):
     """Somebody has to wait before they may try another password."""
 
@@ -124,6 +128,7 @@ class Attempts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures: dict[str, deque[float]] = {}
+        self._entered: deque[float] = deque(maxlen=MOST_ENTERED)
 
     def check(self, *whose: str) -> None:
         """Raise TooManyAttemptsError if any of these has failed too often of late."""
@@ -147,6 +152,15 @@ class Attempts:
                 self._failures[each] = failures
             while len(self._failures) > MOST_REMEMBERED:
                 del self._failures[next(iter(self._failures))]
+
+    def to_be_entered(self) -> bool:
+        """Return whether one more wrong password is entered in the audit log, which keeps everything for ever."""
+        now = time.monotonic()
+        with self._lock:
+            if len(self._entered) == MOST_ENTERED and now - self._entered[0] < WINDOW_SECONDS:
+                return False
+            self._entered.append(now)
+        return True
 
     def succeeded(self, name: str) -> None:
         """Forget a name's wrong passwords; its owner has come."""

@@ -18,13 +18,14 @@ from console.api.errors import MEDIA_TYPE, ApiError, CommandFailedError, Problem
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
 from console.api.services import PROFILE, located
 from console.commands.deploy import IMAGE
+from console.deeds import UNRECORDED
 from console.portal import Portal
 from hooks.artifacts import NothingToReleaseError
 from hooks.pre_receive import ZERO
-from store import apps, config, releases
+from store import apps, audit, config, releases
 from store import operations as records
 from store.apps import App
-from store.errors import UsageError
+from store.errors import RefusedError, UsageError
 from store.keys import PublicKey
 from store.secret import Secret
 from store.tables import now
@@ -40,6 +41,16 @@ STATUS: dict[records.Status, Literal["queued", "running", "succeeded", "failed"]
     "cancelled": "failed",
 }
 """The statuses that clients know; one that was cancelled has failed, and says so in `cancelled`."""
+
+COMMANDS = {
+    "configure": "config:set",
+    "deploy": "deploy",
+    "rebuild": "rebuild",
+    "restart": "restart",
+    "deprovision": "apps:deprovision",
+    **sessions.COMMANDS,
+}
+"""The command that each type of operation of an app stands for."""
 
 routes = router("operations")
 
@@ -156,7 +167,9 @@ def resource(asked: Asked, operation: records.Operation, app: App, **more: objec
 
 def _found(asked: Asked, number: int, action: str) -> tuple[records.Operation, App]:
     """Return an operation and its app, which may be one that there is no more."""
-    operation = asked.call(action).operation(number)
+    call = asked.call(action)
+    with asked.accounted(call.user, action, detail=f"number={number}", to_enter=False):
+        operation = call.operation(number)
     with asked.room.store.read() as connection:
         return operation, apps.by_id(connection, operation.app_id)
 
@@ -186,18 +199,14 @@ def _listed(asked: Asked, connection: Connection, app: App, page: Paged, href: s
 def open_operation(asked: Asking, app_id: Id, wanted: NewOperation) -> Response:
     """Deploy, configure, rebuild, restart or deprovision an app, or ask for its logs or a command in it."""
     with asked.reading() as (connection, _):
-        app = asked.app(connection, app_id, "apps:show")
-        if wanted.type in sessions.COMMANDS:
-            asked.app(connection, app_id, sessions.COMMANDS[wanted.type])
+        app = asked.app(connection, app_id, COMMANDS.get(wanted.type, "apps:show"))
     match wanted.type:
         case "configure":
-            return _opened(asked, app, "config:set", "--", *_pairs(wanted.env))
+            return _opened(asked, app, COMMANDS[wanted.type], "--", *_pairs(wanted.env))
         case "deploy":
-            return _opened(asked, app, "deploy", *_deploy_words(wanted))
-        case "rebuild" | "restart":
-            return _opened(asked, app, wanted.type)
-        case "deprovision":
-            return _opened(asked, app, "apps:deprovision")
+            return _opened(asked, app, COMMANDS[wanted.type], *_deploy_words(wanted))
+        case "rebuild" | "restart" | "deprovision":
+            return _opened(asked, app, COMMANDS[wanted.type])
         case "logs" | "execute":
             return _session(asked, app, wanted.type, wanted)
     raise UsageError(
@@ -210,7 +219,7 @@ def open_operation(asked: Asking, app_id: Id, wanted: NewOperation) -> Response:
 def scale(asked: Asking, service_id: Id, wanted: NewOperation) -> Response:
     """Scale a service."""
     with asked.reading() as (connection, _):
-        app, service = located(asked, connection, service_id, "apps:show")
+        app, service = located(asked, connection, service_id, "apps:scale" if wanted.type == "scale" else "apps:show")
     if wanted.type != "scale":
         raise UsageError(f"a service has no operation of type {wanted.type[:40]!r} here; there is scale")
     words = _scale_words(wanted)
@@ -230,11 +239,14 @@ def _opened(asked: Asked, app: App, command: str, *words: str) -> Response:
 def _session(asked: Asked, app: App, kind: Literal["logs", "execute"], wanted: NewOperation) -> Response:
     if kind == "execute" and not wanted.command:
         raise UsageError("an execute operation takes a command")
-    call = asked.call(sessions.COMMANDS[kind])
+    command = sessions.COMMANDS[kind]
+    call = asked.call(command)
     with asked.room.store.read() as connection:
         if releases.current(connection, app) is None:
             raise NothingToReleaseError(f"{app.handle} has not been deployed yet; deploy it first")
-    operation = sessions.note(call, app, kind, wanted.command)
+    with asked.accounted(call.user, command, to_enter=command not in UNRECORDED):
+        audit.about(app=app.handle, app_id=app.id)
+        operation = sessions.note(call, app, kind, wanted.command)
     return reply(resource(asked, operation, app, command=wanted.command, interactive=wanted.interactive), 201)
 
 
@@ -300,12 +312,15 @@ def list_portal_connections(asked: Asking, operation_id: Id, page: Paged) -> Res
 @routes.post("/operations/{operation_id}/ssh_portal_connections", **answers(PortalConnection, 201))
 def connect(asked: Asking, operation_id: Id, wanted: NewPortalConnection) -> Response:
     """Ask for a connection to the SSH portal, which shows the operation's log or does what a session is for."""
-    operation, _ = _found(asked, operation_id, "operation:follow")
+    operation, app = _found(asked, operation_id, "operation:follow")
     key = PublicKey.parse(wanted.ssh_public_key)
     with asked.reading() as (_connection, user):
         pass
-    if operation.type in sessions.COMMANDS and operation.user != user.name:
-        raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this session is somebody else's; ask for one of your own")
+    command = sessions.COMMANDS.get(operation.type)
+    if command and operation.user != user.name:
+        with asked.accounted(user, command, detail=f"number={operation_id}"):
+            audit.about(app=app.handle, app_id=app.id, operation=operation_id)
+            raise RefusedError("this session is somebody else's; ask for one of your own")
     portal: Portal = asked.room.portal
     name = portal.permit(operation.id, user.id, key.key)
     href = asked.href("operations", operation_id)
