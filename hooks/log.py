@@ -13,7 +13,7 @@ import structlog
 
 from hooks import metrics
 from hooks.keeping import KEPT_DAYS
-from hooks.redaction import Redactor, patterns
+from hooks.redaction import NOTHING, Redactor, patterns
 from store.reserve import Reserve, is_full
 from store.secret import Secret
 
@@ -35,8 +35,8 @@ class OperationLog:
         self._path = path
         self._reserve = reserve
         self._file = path.open("ab", buffering=0)
-        self._secrets: list[str] = []
-        self._redactor = Redactor(())
+        self._secrets = NOTHING
+        self._redactor = Redactor(NOTHING)
         self._lock = threading.Lock()
         self._watchers: list[Wake] = []
         self._size = self._file.tell()

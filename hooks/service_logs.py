@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from hooks.redaction import Redactor
+from hooks.redaction import Patterns, Redactor
 
 LONGEST_LINE = 16_384
 """Characters; a longer line is shown in several."""
@@ -21,7 +21,7 @@ Write = Callable[[str], None]
 class ServiceLog:
     """Turns what one container writes into lines. `secrets` are what `hooks.redaction.patterns` returns."""
 
-    def __init__(self, title: str, secrets: Sequence[str], write: Write) -> None:
+    def __init__(self, title: str, secrets: Patterns, write: Write) -> None:
         self._title = title
         self._write = write
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

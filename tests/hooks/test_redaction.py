@@ -47,6 +47,46 @@ def test_quoted_forms_are_secrets_too(secret: str) -> None:
         assert SHOWN in redact([form], secret)
 
 
+def test_what_other_languages_make_of_a_secret_is_not_seen() -> None:
+    secret = "a/b&c'd~e(f)<g>"
+    for form in (
+        "a%2fb%26c%27d~e%28f%29%3cg%3e",  # .NET
+        "a%2Fb%26c'd~e(f)%3Cg%3E",  # encodeURIComponent
+        "a/b&c'd~e(f)%3Cg%3E",  # encodeURI
+        "a%2Fb%26c%27d%7Ee%28f%29%3Cg%3E",  # a browser's form
+        "a\\/b&c'd~e(f)<g>",  # PHP's JSON
+        "a/b\\u0026c'd~e(f)\\u003cg\\u003e",  # Go's JSON
+        "a/b&c'\\''d~e(f)<g>",  # sh -x
+    ):
+        assert redact([form], secret) == SHOWN, form
+
+
+@given(
+    st.binary(max_size=60),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=60, max_size=400),
+    st.sampled_from([16, 64, 76]),
+    st.sampled_from(["", "#7 0.123 ", "web | ", ">"]),
+    st.booleans(),
+)
+def test_wrapped_base64_of_a_text_that_contains_it_shows_no_line_of_it(
+    before: bytes, secret: str, columns: int, prefix: str, url_safe: bool
+) -> None:
+    encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
+    encoded = encode(before + secret.encode()).decode()
+    lines = [encoded[start : start + columns] for start in range(0, len(encoded), columns)]
+    shown = redact([f"{prefix}{line}\n" for line in lines], secret)
+    first = (len(before) + 2) // 3 * 4
+    for number, line in enumerate(lines):
+        of_the_secret = line[max(0, first - number * columns) :].rstrip("=")
+        if len(of_the_secret) >= 16:
+            assert line not in shown
+
+
+def test_long_words_that_are_no_base64_of_a_secret_stay() -> None:
+    text = "sha256:4416ff10f408bf7fc66890f73ee5bfa1cba0e98132567a8c5cb430fd8c7a4531 /usr/lib/python3/dist-packages\n"
+    assert redact([text], "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC") == text
+
+
 def test_each_line_of_a_secret_of_several_lines_is_one() -> None:
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----"
     shown = redact([f"  {line}\n" for line in key.splitlines()], key)

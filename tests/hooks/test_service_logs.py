@@ -5,14 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hooks.redaction import patterns
 from hooks.service_logs import LONGEST_LINE, ServiceLog
+from store.secret import Secret
 
 SECRET = "hunter2hunter2"
 
 
 def shown(*chunks: bytes) -> str:
     written: list[str] = []
-    log = ServiceLog("web.1", [SECRET], written.append)
+    log = ServiceLog("web.1", patterns([{"SECRET": Secret(SECRET)}]), written.append)
     for chunk in chunks:
         log.feed(chunk)
     log.end()
