@@ -7,6 +7,7 @@ memory.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import subprocess
@@ -23,6 +24,8 @@ GROUP = 128
 for each other."""
 PIECE = 256 << 10
 """Bytes that are read at once."""
+PIPE = 1 << 20
+"""Bytes that a process may be ahead of its reader; with Linux's own 64 KiB it would stop at every few files."""
 READERS = 2
 
 
@@ -75,6 +78,8 @@ class Reader:
         assert self._process.stdin  # noqa: S101 -- for the type checker; both are pipes
         assert self._process.stdout  # noqa: S101
         self._questions, self._answers = self._process.stdin, self._process.stdout
+        with suppress(PermissionError):  # where an administrator allows less (pipe(7), /proc/sys/fs/pipe-max-size)
+            fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, PIPE)
 
     def __enter__(self) -> Reader:
         return self

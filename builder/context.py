@@ -126,6 +126,9 @@ def require_content(entry: Entry, beginning: bytes) -> None:
     Raises ContextError: what a build would find in its place is an empty folder, or a pointer (Git LFS specification,
     "The Pointer").
     """
+    is_pointer = len(beginning) < _LONGEST_POINTER and beginning.startswith(_LFS_POINTER)
+    if not is_pointer and not entry.is_submodule:
+        return
     path = one_line(entry.path.decode("utf-8", "replace"))
     if entry.is_submodule:
         raise ContextError(
@@ -133,7 +136,7 @@ def require_content(entry: Entry, beginning: bytes) -> None:
             "https://USER:TOKEN@HOST for its host, so that they are fetched, commit them instead (git subtree does), "
             f"or leave it out of the build with a line {path} in .dockerignore"
         )
-    if len(beginning) < _LONGEST_POINTER and beginning.startswith(_LFS_POINTER):
+    if is_pointer:
         raise ContextError(
             f"{path} is in Git LFS, and a push does not carry its content; take it out of LFS (git lfs migrate "
             f"export), download it in the Dockerfile, or leave it out of the build with a line {path} in .dockerignore"
@@ -195,7 +198,8 @@ def _walk(
         if entry.path in replaced:
             continue
         verdict = rules.judge(entry.path.decode("utf-8", "surrogateescape"), folder)
-        unsaid = [above for above in unsaid if entry.path.startswith(above.path + b"/")]
+        if unsaid:
+            unsaid = [above for above in unsaid if entry.path.startswith(above.path + b"/")]
         if not verdict.ignored:
             yield from unsaid
             unsaid.clear()

@@ -42,6 +42,8 @@ class Dockerignore:
 
     def judge(self, path: str, folder: Verdict) -> Verdict:
         """Return the verdict on a path, relative to the context and separated by `/`, from that on its folder."""
+        if not self._patterns:
+            return self.root
         matched = tuple(
             above or bool(pattern.fullmatch(path))
             for above, (_, pattern) in zip(folder.matched, self._patterns, strict=True)
