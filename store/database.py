@@ -132,7 +132,8 @@ class Store:
 
 def connect(url: str) -> Engine:
     """Return an engine for `url`, set up so that committed means on disk."""
-    engine = sqlalchemy.create_engine(url)
+    # An error that ends in a log tells the statement, and never what it was given.
+    engine = sqlalchemy.create_engine(url, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:

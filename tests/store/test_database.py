@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 from store import apps, configs, operations, users
 from store.data_folder import DataFolder, DataFolderError
@@ -51,6 +52,13 @@ def test_endpoints_of_before_they_had_kinds_are_kept(tmp_path: Path) -> None:
 def test_a_folder_that_was_not_prepared_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(DataFolderError, match="slipway init"):
         Store.open(DataFolder(tmp_path))
+
+
+def test_an_error_of_the_database_does_not_tell_what_a_statement_was_given(store: Store) -> None:
+    with pytest.raises(IntegrityError) as failed, store.write() as connection:
+        connection.execute(text("INSERT INTO apps (id, handle) VALUES (1, :planted)"), {"planted": "pl4nted-s3cret"})
+    assert "INSERT INTO apps" in str(failed.value)
+    assert "pl4nted-s3cret" not in str(failed.value)
 
 
 def test_committed_means_on_disk_and_others_wait(store: Store) -> None:
