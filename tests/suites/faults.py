@@ -157,6 +157,8 @@ def main() -> int:
     parser.add_argument("--apps", type=int, default=12, help="operations that are struck at once")
     parser.add_argument("--kind", help="one kind only")
     parser.add_argument("--after", action="store_true", help="also strike after steps, not only before the next ones")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="begin with this round of each fault")
+    parser.add_argument("--last", type=int, default=1000, metavar="N", help="end after this round of each fault")
     chosen = parser.parse_args()
     if not enter_own():
         raise SystemExit("a network and an engine of one's own need root")
@@ -182,9 +184,13 @@ def main() -> int:
             for boundary in boundaries
             if chosen.after or boundary.side == "before" or boundary is boundaries[-1]
         ]
+        struck = 0
         for fault in chosen.fault or faults:
             for number, part in enumerate(rounds(plan, chosen.apps), 1):
+                if not chosen.first <= number <= chosen.last:
+                    continue
                 started = time.monotonic()
+                struck += len(part)
                 sentences = play(ground, apps, part, faults[fault])
                 print(
                     f"{fault}, round {number}: {len(part)} boundaries in {time.monotonic() - started:.0f} s, "
@@ -194,7 +200,7 @@ def main() -> int:
                     flush=True,
                 )
                 wrong += sentences
-        print(f"{len(plan)} boundaries, {len(chosen.fault or faults)} faults, {len(wrong)} disagreements")
+        print(f"{struck} of {len(plan) * len(chosen.fault or faults)} boundaries struck, {len(wrong)} disagreements")
     return 1 if wrong else 0
 
 
