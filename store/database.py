@@ -16,8 +16,6 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-import alembic.command
-import alembic.config
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.exc import OperationalError
@@ -157,12 +155,33 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def newest_version() -> str:
+    """Return the version of the schema that the migrations lead to, which their files' names begin with."""
+    versions = resources.files("store") / "migrations" / "versions"
+    return max(file.name for file in versions.iterdir() if file.name.endswith(".py")).partition("_")[0]
+
+
+def _version(engine: Engine) -> str | None:
+    """Return the version that the schema has, None where there are no records yet."""
+    with engine.connect() as connection:
+        if connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first() is None:
+            return None
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return None if version is None else str(version)
+
+
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest version; does nothing when it is there already.
 
     SQLite changes a table by making a new one, and dropping the old one would delete whatever refers to its rows. So
     foreign keys are not enforced meanwhile, but checked at the end (sqlite.org/lang_altertable.html#otheralter).
     """
+    if _version(engine) == newest_version():
+        return
+    # Imported here: it takes longer than all else that opening records takes, and nearly always there is nothing to do.
+    import alembic.command
+    import alembic.config
+
     config = alembic.config.Config()
     config.set_main_option("script_location", str(resources.files("store") / "migrations"))
     with engine.connect().execution_options(slipway_writes=True) as connection:

@@ -9,12 +9,13 @@ import alembic.config
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from store import apps, configs, operations, users
 from store.data_folder import DataFolder, DataFolderError
-from store.database import Store
+from store.database import Store, newest_version
 from store.secret import Secret
 from store.tables import endpoints, metadata
 
@@ -27,6 +28,10 @@ def store(tmp_path: Path) -> Store:
 def test_migrations_build_the_schema_that_the_code_knows(store: Store) -> None:
     with store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_files_of_the_migrations_tell_the_newest_version() -> None:
+    assert ScriptDirectory(str(resources.files("store") / "migrations")).get_current_head() == newest_version()
 
 
 def test_endpoints_of_before_they_had_kinds_are_kept(tmp_path: Path) -> None:
