@@ -7,13 +7,14 @@ instead, and whoever is not root uses the machine's. Then only what a test made 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import docker
@@ -31,6 +32,8 @@ from tests.world.working_copy import Repo
 BASE_IMAGE = "slipway-test/base:python"
 SMALL_IMAGE = "slipway-test/base:shell"
 
+_numbers = itertools.count(1)
+
 _private_network = pytest.StashKey[bool]()
 _given_engine = pytest.StashKey[str | None]()
 
@@ -44,6 +47,16 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell starts what it puts into the background deaf to ^C, and what a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that need an engine: they take longest, and several processes should end at the same time.
+
+    For this, bin/test tells pytest-xdist to deal files in their order, and not by their numbers of tests.
+    """
+    slow = {item.path for item in items if isinstance(item, pytest.Function) and "engine" in item.fixturenames}
+    slow.add(Path(__file__).with_name("test_setup.py"))  # it installs everything once more
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -155,20 +168,15 @@ def person(tmp_path: Path) -> Callable[[str], Person]:
     return lambda name: Person(tmp_path / name, name)
 
 
-@pytest.fixture(scope="session")
-def new_server(engine: str, world_folder: Path) -> Iterator[Callable[..., Server]]:
-    """Start servers with a data folder and an administrator `admin` of their own; `settings` are environment variables.
-
-    Each is stopped in the end, and whatever it made on the engine is removed.
-    """
+@contextmanager
+def _servers(engine: str, folder: Path) -> Iterator[Callable[..., Server]]:
+    """Yield a function that starts servers, and stop them afterwards; whatever they made on the engine is removed."""
     with ExitStack() as stack:
-        number = 0
 
         def start(**settings: str) -> Server:
-            nonlocal number
-            number += 1
-            server = Server(world_folder / f"server-{number}", engine, settings)
-            server.init(Person(world_folder / f"admin-{number}", "admin"))
+            number = next(_numbers)
+            server = Server(folder / f"server-{number}", engine, settings)
+            server.init(Person(folder / f"admin-{number}", "admin"))
             stack.callback(server.down)
             server.start()
             return server
@@ -176,10 +184,21 @@ def new_server(engine: str, world_folder: Path) -> Iterator[Callable[..., Server
         yield start
 
 
+@pytest.fixture(scope="module")
+def new_server(engine: str, world_folder: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers with a data folder and an administrator `admin` of their own; `settings` are environment variables.
+
+    They end with the module, so that not all servers of a session run beside its last stories.
+    """
+    with _servers(engine, world_folder) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def slipway(new_server: Callable[..., Server]) -> Server:
+def slipway(engine: str, world_folder: Path) -> Iterator[Server]:
     """The server that most stories share. A story that stops or breaks one asks for `new_server`."""
-    return new_server()
+    with _servers(engine, world_folder) as start:
+        yield start()
 
 
 @pytest.fixture(scope="session")

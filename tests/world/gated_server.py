@@ -55,7 +55,7 @@ class Gates:
             return  # it held a server that was killed there; the next one takes the step again to get ready
         while str(boundary) in self._closed(app):
             held.touch()
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def _closed(self, app: str) -> list[str]:
         try:
