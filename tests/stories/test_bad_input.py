@@ -217,9 +217,9 @@ def test_an_engine_that_is_down_is_said_to_be_down(
     server.environment["DOCKER_HOST"] = engine  # for `down` at the end
 
 
-def test_a_port_in_use_is_one_sentence(new_server: Callable[..., Server]) -> None:
-    server = new_server()
-    server.stop()
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, engine: str, person: Callable[[str], Person]) -> None:
+    server = Server(tmp_path / "data", engine)
+    server.init(person("admin"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -234,15 +234,14 @@ def test_a_port_in_use_is_one_sentence(new_server: Callable[..., Server]) -> Non
     assert "SLIPWAY_SSH" in done.stderr
 
 
-def test_one_server_serves_a_data_folder(new_server: Callable[..., Server]) -> None:
-    server = new_server()
-    words = [*PROGRAM, "serve", "--data", str(server.data), "--ssh", "127.0.0.1:0", "--api", "127.0.0.1:0"]
-    second = subprocess.run(words, env=server.environment, capture_output=True, text=True, timeout=60, check=False)
+def test_one_server_serves_a_data_folder(slipway: Server) -> None:
+    words = [*PROGRAM, "serve", "--data", str(slipway.data), "--ssh", "127.0.0.1:0", "--api", "127.0.0.1:0"]
+    second = subprocess.run(words, env=slipway.environment, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 1
     assert "another server is serving" in second.stderr
 
 
-def test_a_folder_that_is_none_is_not_served(tmp_path: Path, new_server: Callable[..., Server]) -> None:
+def test_a_folder_that_is_none_is_not_served(tmp_path: Path) -> None:
     words = [*PROGRAM, "serve", "--data", str(tmp_path / "none")]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -22,22 +23,32 @@ from tests.world.working_copy import Repo
 
 NewApp = Callable[[Person], Repo]
 
+_numbers = itertools.count(1)
+
 HANGS = "RUN echo hanging now && sleep 600"
 """A build step that only ends by being cancelled."""
 
 SLOW_START = 'import time\nprint("starting slowly", flush=True)\ntime.sleep(600)\n' + web_app.SERVER
 
 
-@pytest.fixture
-def own(
-    new_server: Callable[..., Server], person: Callable[[str], Person], registry: Registry, private_base: str
-) -> tuple[Server, Repo]:
-    """A server that a story may break, with an app of carol's that runs version one."""
+@pytest.fixture(scope="module")
+def breakable(new_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, Person]:
+    """A server that each story may break and leave so, and carol, who uses it."""
     server = new_server(SLIPWAY_FRONT_DOORS="1")
-    carol = person("carol")
+    carol = Person(tmp_path_factory.mktemp("carol"), "carol")
     server.add_user(carol)
-    create(carol, "shop", registry.username, registry.password.reveal())
-    copy = Repo(carol, "shop")
+    return server, carol
+
+
+@pytest.fixture
+def own(breakable: tuple[Server, Person], registry: Registry, private_base: str) -> tuple[Server, Repo]:
+    """A server that a story may break, with an app of carol's that runs version one."""
+    server, carol = breakable
+    if server.process is None:
+        server.start()
+    name = f"shop-{next(_numbers)}"
+    create(carol, name, registry.username, registry.password.reveal())
+    copy = Repo(carol, name)
     copy.commit(files(private_base, "one"))
     assert copy.push().returncode == 0
     return server, copy
@@ -200,25 +211,26 @@ def test_a_push_that_contains_the_one_before_it_is_not_stale(alice: Person, new_
 def test_kill_dash_nine_during_a_build(own: tuple[Server, Repo], private_base: str) -> None:
     server, shop = own
     carol = shop.person
-    before, refs = show(carol, "shop"), shop.remote_refs()
+    before, refs = show(carol, shop.app), shop.remote_refs()
     shop.commit(files(private_base, "two", dockerfile=HANGS))
     push = BackgroundPush(shop)
     push.wait_for("remote: hanging now")
-    queued = Background(carol, "ssh", "slipway", "config:set --app shop QUEUED=1")
+    queued = Background(carol, "ssh", "slipway", f"config:set --app {shop.app} QUEUED=1")
     queued.wait_for("Waiting for operation")
     server.kill()
     assert queued.end()[0] != 0
     assert push.end()[0] != 0
     assert answer(before["url"])["version"] == "one", "apps outlive the server"
-    # As if it had been killed while it moved the branch.
-    (server.data / "repositories" / "1.git" / "refs" / "heads" / "master.lock").touch()
+    # As if it had been killed while it moved the branch, in the newest repository.
+    repository = max((server.data / "repositories").glob("*.git"), key=lambda path: int(path.stem))
+    (repository / "refs" / "heads" / "master.lock").touch()
     server.start()
-    newest, cut_off = read(carol, "operations", "--app", "shop")[:2]
+    newest, cut_off = read(carol, "operations", "--app", shop.app)[:2]
     assert cut_off["status"] == "failed"
     assert "nothing was changed" in cut_off["error"]
     assert newest["type"] == "configure"
-    wait_until_operation(carol, "shop", "succeeded")
-    after = show(carol, "shop")
+    wait_until_operation(carol, shop.app, "succeeded")
+    after = show(carol, shop.app)
     assert (after["commit"], after["release"]) == (before["commit"], before["release"] + 1)
     assert shop.remote_refs() == refs
     assert answer(before["url"])["environment"]["QUEUED"] == "1"
@@ -232,19 +244,19 @@ def test_kill_dash_nine_during_a_release(
 ) -> None:
     server, shop = own
     carol = shop.person
-    before, config = show(carol, "shop"), read(carol, "config", "--app", "shop")
-    containers = quiet_engine("shop")
+    before, config = show(carol, shop.app), read(carol, "config", "--app", shop.app)
+    containers = quiet_engine(shop.app)
     shop.commit(files(private_base, "two") | {"server.py": SLOW_START})
     assert shop.push("master:slow").returncode == 0
-    deploy = Background(carol, "ssh", "slipway", "deploy --app shop --git-commitish slow GREETING=never")
+    deploy = Background(carol, "ssh", "slipway", f"deploy --app {shop.app} --git-commitish slow GREETING=never")
     deploy.wait_for("waiting up to")
-    assert len(quiet_engine("shop")) == len(containers) + 1
+    assert len(quiet_engine(shop.app)) == len(containers) + 1
     server.kill()
     assert deploy.end()[0] != 0
     server.start()
-    eventually(lambda: quiet_engine("shop") == containers, "the containers of the cut-off release are still there")
-    assert show(carol, "shop") == before
-    assert read(carol, "config", "--app", "shop") == config
+    eventually(lambda: quiet_engine(shop.app) == containers, "the containers of the cut-off release are still there")
+    assert show(carol, shop.app) == before
+    assert read(carol, "config", "--app", shop.app) == config
     assert answer(before["url"])["version"] == "one"
 
 
@@ -266,7 +278,7 @@ def test_an_engine_room_that_dies_alone_is_started_again_and_the_pusher_hears_th
     assert "nothing was changed" in said
     shop.commit(files(private_base, "three"))
     assert shop.push().returncode == 0
-    assert answer(show(shop.person, "shop")["url"])["version"] == "three"
+    assert answer(show(shop.person, shop.app)["url"])["version"] == "three"
 
 
 def test_sigterm_lets_a_running_deploy_finish(own: tuple[Server, Repo], private_base: str) -> None:
@@ -275,7 +287,7 @@ def test_sigterm_lets_a_running_deploy_finish(own: tuple[Server, Repo], private_
     shop.commit(files(private_base, "two", dockerfile=gate.step))
     push = BackgroundPush(shop)
     push.wait_for("remote: busy now")
-    url = show(shop.person, "shop")["url"]
+    url = show(shop.person, shop.app)["url"]
     process = server.process
     assert process
     with ThreadPoolExecutor(1) as pool:
@@ -287,7 +299,7 @@ def test_sigterm_lets_a_running_deploy_finish(own: tuple[Server, Repo], private_
     assert status == 0, said
     assert answer(url)["version"] == "two", "apps go on answering"
     server.start()
-    assert show(shop.person, "shop")["release"] == 2
+    assert show(shop.person, shop.app)["release"] == 2
 
 
 def test_a_deploy_that_outlives_the_drain_is_undone(
@@ -322,7 +334,7 @@ def test_a_deploy_that_outlives_the_drain_is_undone(
 
 def test_what_was_deployed_comes_back_after_down(own: tuple[Server, Repo]) -> None:
     server, shop = own
-    url = show(shop.person, "shop")["url"]
+    url = show(shop.person, shop.app)["url"]
     server.down()
     assert not web_app.answers(url)
     server.start()

@@ -42,14 +42,25 @@ def client(engine: str) -> Iterator[docker.DockerClient]:
         yield connected
 
 
-@pytest.fixture
-def shop(alice: Person, new_app: NewApp, private_base: str) -> Repo:
-    """An app with two services and hooks, deployed."""
-    shop = new_app(alice)
-    shop.commit(files(private_base, "one") | {"Procfile": PROCFILE, ".aptible.yml": HOOKS})
+def deployed(shop: Repo, base: str) -> Repo:
+    """Deploy version one of an app with two services and hooks."""
+    shop.commit(files(base, "one") | {"Procfile": PROCFILE, ".aptible.yml": HOOKS})
     pushed = shop.push("-o", "config=GREETING=hello", "master")
     assert pushed.returncode == 0, pushed.stderr
     return shop
+
+
+@pytest.fixture
+def shop(alice: Person, new_app: NewApp, private_base: str) -> Repo:
+    """An app with two services and hooks, deployed."""
+    return deployed(new_app(alice), private_base)
+
+
+@pytest.fixture(scope="module")
+def window(alice: Person, registry: Registry, private_base: str) -> Repo:
+    """Such an app for stories that only look at it."""
+    create(alice, "window", registry.username, registry.password.reveal())
+    return deployed(Repo(alice, "window"), private_base)
 
 
 def test_hooks_run_around_a_release(shop: Repo, alice: Person) -> None:
@@ -110,24 +121,24 @@ def test_a_service_is_scaled_and_stays_so(shop: Repo, alice: Person) -> None:
     assert alice.ssh("apps:scale", "--app", shop.app, "web").returncode == 2
 
 
-def test_somebody_else_scales_and_sees_nothing(shop: Repo, bob: Person) -> None:
+def test_somebody_else_scales_and_sees_nothing(window: Repo, bob: Person) -> None:
     for words in (
-        ["services", "--app", shop.app],
-        ["apps:scale", "--app", shop.app, "web", "--container-count", "0"],
-        ["services:settings", "--app", shop.app, "worker", "--force-zero-downtime"],
+        ["services", "--app", window.app],
+        ["apps:scale", "--app", window.app, "web", "--container-count", "0"],
+        ["services:settings", "--app", window.app, "worker", "--force-zero-downtime"],
     ):
         refused = bob.ssh(*words)
         assert refused.returncode == 3
         assert "there is no app" in refused.stderr
 
 
-def test_a_command_runs_in_a_container_of_the_current_release(shop: Repo, alice: Person, bob: Person) -> None:
-    ran = alice.ssh("ssh", "--app", shop.app, 'cat version; echo "$GREETING"; echo oops >&2; exit 7')
+def test_a_command_runs_in_a_container_of_the_current_release(window: Repo, alice: Person, bob: Person) -> None:
+    ran = alice.ssh("ssh", "--app", window.app, 'cat version; echo "$GREETING"; echo oops >&2; exit 7')
     assert (ran.returncode, ran.stdout) == (7, "onehello\n")
     assert "oops" in ran.stderr
-    words = alice.ssh("ssh", "--app", shop.app, "python3", "-c", "print('a  b')", "--app")
+    words = alice.ssh("ssh", "--app", window.app, "python3", "-c", "print('a  b')", "--app")
     assert (words.returncode, words.stdout) == (0, "a  b\n")
-    assert bob.ssh("ssh", "--app", shop.app, "env").returncode == 3
+    assert bob.ssh("ssh", "--app", window.app, "env").returncode == 3
 
 
 def test_the_log_of_all_services_is_followed_into_the_next_release(shop: Repo, alice: Person, bob: Person) -> None:
@@ -147,12 +158,12 @@ def test_the_log_of_all_services_is_followed_into_the_next_release(shop: Repo, a
     assert bob.ssh("logs", "--app", shop.app).returncode == 3
 
 
-def test_whoever_leaves_takes_the_command_along(shop: Repo, alice: Person, client: docker.DockerClient) -> None:
+def test_whoever_leaves_takes_the_command_along(window: Repo, alice: Person, client: docker.DockerClient) -> None:
     def running() -> list[str]:
         found = client.containers.list(filters={"label": "slipway.one-off"})
         return [str(each.id) for each in found]
 
-    with leaving(alice, f"ssh --app {shop.app} 'echo begun; exec sleep 600'") as lines:
+    with leaving(alice, f"ssh --app {window.app} 'echo begun; exec sleep 600'") as lines:
         assert wait_for(lines, "begun")
         assert len(running()) == 1
     until(lambda: running() == [])
