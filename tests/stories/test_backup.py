@@ -77,6 +77,7 @@ def test_every_app_comes_back(
     server.start()
     eventually(lambda: answers(before["url"]), "the app does not come back")
     assert answer(before["url"])["version"] == "backed up"
+    # Its image had been pruned.
     eventually(lambda: read(carol, "operations", "--app", "backed-up")[0]["status"] == "succeeded", "it is not rebuilt")
     assert shop.remote_refs()["refs/heads/master"] == commit
     assert shop.remote_refs()["refs/heads/feature"] == stored
@@ -167,24 +168,3 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(slipway: Server, t
     assert refused.returncode == 1
     assert not (tmp_path / "data" / "outside").exists()
     assert not (tmp_path / "outside").exists()
-
-
-def test_an_image_that_was_pruned_is_built_again(
-    new_server: Callable[..., Server],
-    person: Callable[[str], Person],
-    registry: Registry,
-    private_base: str,
-    engine: str,
-) -> None:
-    server = new_server()
-    carol = person("carol")
-    server.add_user(carol)
-    create(carol, "pruned", registry.username, registry.password.reveal())
-    copy = Repo(carol, "pruned")
-    copy.commit(files(private_base, "pruned"))
-    assert copy.push().returncode == 0
-    url = show(carol, "pruned")["url"]
-    server.down()
-    prune(server, engine)
-    server.start()
-    eventually(lambda: answers(url), "the app does not come back")
