@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import structlog
 import uvicorn
 from starlette.applications import Starlette
@@ -56,6 +57,10 @@ CANCEL_SECONDS = 10.0
 
 LINGER_SECONDS = 5
 """How long answers that are under way may take once everything else has stopped."""
+
+STRANGERS_AT_ONCE = 8
+"""Requests of strangers over HTTP that are worked on: enough for two cores, and few for a push to queue behind when all
+of them write."""
 
 
 def _acme(settings: Settings, store: Store) -> Acme | None:
@@ -186,6 +191,7 @@ async def _serve(
     drain: Callable[[], None],
     transport: Transport,
 ) -> None:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = STRANGERS_AT_ONCE
     servers = []
     for served, _, options in applications:
         servers.append(

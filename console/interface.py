@@ -14,11 +14,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio.to_thread
 import structlog
+from anyio import CapacityLimiter
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -46,8 +47,14 @@ from store.users import User
 
 log = structlog.get_logger()
 
+_THREADS = CapacityLimiter(40)
+"""For front doors and local programs alone, so that they never wait for strangers' requests over HTTP."""
+
 CHUNK = 1 << 16
 """Bytes of a log that are sent as one frame, at most."""
+
+
+_Result = TypeVar("_Result")
 
 
 class Interface:
@@ -135,17 +142,17 @@ class Interface:
     async def _command(self, request: HttpRequest) -> Response:
         lines, typed = Lines(request.receive), Typed()
         body = await lines.next()
-        user, origin = await run_in_threadpool(self._who, body)
+        user, origin = await _on_thread(self._who, body)
         call = Call(self._room, user, body["stdin"], origin, _terminal(body))
-        outcome = await run_in_threadpool(run, call, body["line"])
+        outcome = await _on_thread(run, call, body["line"])
         return Conversation(lines, self._frames(outcome, typed), typed)
 
     async def _portal(self, request: HttpRequest) -> Response:
         lines, typed = Lines(request.receive), Typed()
         body = await lines.next()
-        user, origin = await run_in_threadpool(self._who, body)
+        user, origin = await _on_thread(self._who, body)
         terminal = _terminal(body)
-        outcome = await run_in_threadpool(sessions.enter, self._room, user, origin, body["portal"], terminal)
+        outcome = await _on_thread(sessions.enter, self._room, user, origin, body["portal"], terminal)
         return Conversation(lines, self._frames(outcome, typed), typed)
 
     async def _frames(self, outcome: Outcome, typed: Typed) -> AsyncGenerator[dict[str, Any]]:
@@ -184,14 +191,14 @@ class Interface:
                 )
                 return self._room.operations.open(app, user.id, request)
 
-        return _stream(self._watch(await run_in_threadpool(open_operation), 0))
+        return _stream(self._watch(await _on_thread(open_operation), 0))
 
     async def _log(self, request: HttpRequest) -> Response:
         def find() -> Operation:
             with self._room.store.read() as connection:
                 return operations.by_id(connection, request.path_params["number"])
 
-        operation = await run_in_threadpool(find)
+        operation = await _on_thread(find)
         return _stream(self._watch(operation, int(request.query_params.get("after", "0"))))
 
     async def _watch(self, operation: Operation, after: int) -> AsyncIterator[dict[str, Any]]:
@@ -221,7 +228,7 @@ class Interface:
                     if not closed:
                         await grown.wait()
                         grown.clear()
-        yield await run_in_threadpool(self._outcome, operation.id)
+        yield await _on_thread(self._outcome, operation.id)
 
     def _outcome(self, number: int) -> dict[str, Any]:
         with self._room.store.read() as connection:
@@ -263,11 +270,15 @@ def _by_git(origin: Origin) -> Origin:
     return replace(origin, door="git")
 
 
+async def _on_thread(function: Callable[..., _Result], *arguments: object) -> _Result:
+    return await anyio.to_thread.run_sync(function, *arguments, limiter=_THREADS)
+
+
 def _answered(
     answer: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> Callable[[HttpRequest], Awaitable[Response]]:
     async def endpoint(request: HttpRequest) -> Response:
-        return JSONResponse(await run_in_threadpool(answer, await request.json()))
+        return JSONResponse(await _on_thread(answer, await request.json()))
 
     return endpoint
 

@@ -10,6 +10,7 @@ import hmac
 import itertools
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +33,11 @@ BUSY_MILLISECONDS = 10_000
 """How long a writer waits for another one; each holds the lock for milliseconds."""
 
 
+POOLED = 32
+"""Connections that are kept open. More are made when they are needed, and none is waited for: whoever reads may have to
+write before they are done, and would wait for others who wait for the same."""
+
+
 class MigrationError(SlipwayError):
     """The records of an older version cannot be taken over. Nothing was changed."""
 
@@ -44,6 +50,8 @@ class Store:
         self.folder = folder
         self.seal = seal
         self._writes = itertools.count(1)
+        # SQLite does not queue writers: each sleeps and tries again, and the unlucky ones for long.
+        self._writing = threading.RLock()
         self.generation = 0
         """Another number after each transaction that may have changed something, of this process."""
         with self.write() as connection:
@@ -90,7 +98,11 @@ class Store:
         no room for it.
         """
         try:
-            with self._engine.connect().execution_options(slipway_writes=True) as connection, connection.begin():
+            with (
+                self._writing,
+                self._engine.connect().execution_options(slipway_writes=True) as connection,
+                connection.begin(),
+            ):
                 yield connection
                 deed = audit.settle(connection)
         except OperationalError as error:
@@ -131,7 +143,7 @@ class Store:
 def connect(url: str) -> Engine:
     """Return an engine for `url`, set up so that committed means on disk."""
     # An error that ends in a log tells the statement, and never what it was given.
-    engine = sqlalchemy.create_engine(url, hide_parameters=True)
+    engine = sqlalchemy.create_engine(url, hide_parameters=True, pool_size=POOLED, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from console.api.connections import MOST_CONNECTIONS, MOST_PER_ADDRESS, Connection, Listener
+from console.api.connections import MOST_PER_ADDRESS, Connection, Listener
 from store.errors import UsageError
 
 log = structlog.get_logger()
@@ -93,7 +93,6 @@ class Transport:
         """What uvicorn.Config takes of it."""
         return {
             "http": Connection,
-            "limit_concurrency": MOST_CONNECTIONS,
             "timeout_keep_alive": KEEP_ALIVE_SECONDS,
             "ssl_certfile": self.certificate,
             "ssl_keyfile": self.key,

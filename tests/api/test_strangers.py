@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -87,6 +88,21 @@ def test_who_may_look_sees_no_values_and_changes_nothing(
         assert "role" in answer.json()["message"]
     # The log of what was done may be watched.
     assert api.watch(shop[1]["operation"])[1].returncode == 0
+
+
+def test_many_who_read_config_at_once_keep_nobody_waiting(shop: Shop, alice: Person) -> None:
+    """Each reads and then writes into the audit log; once, fifty of them waited for each other's connections."""
+    api, app = shop[0], shop[1]["app"]
+    href = app["_links"]["current_configuration"]["href"]
+    headers = {"Authorization": f"Bearer {api.token}"}
+
+    def read(_number: int) -> int:
+        return requests.get(href, headers=headers, timeout=20).status_code
+
+    with ThreadPoolExecutor(50) as readers:
+        reading = [readers.submit(read, number) for number in range(150)]
+        assert alice.ssh("config", "--app", app["handle"]).stdout == "TOKEN=sesame\n"
+        assert {each.result() for each in reading} == {200}
 
 
 def test_a_portal_connection_goes_with_its_key_once_and_for_one_thing(

@@ -66,6 +66,27 @@ def test_an_error_of_the_database_does_not_tell_what_a_statement_was_given(store
     assert "pl4nted-s3cret" not in str(failed.value)
 
 
+def test_any_number_may_write_before_they_are_done_with_reading(store: Store) -> None:
+    """Once they waited for each other's connections: each held one, and wanted another."""
+    together = threading.Barrier(40)
+    done: list[str] = []
+
+    def read_and_write(number: int) -> None:
+        with store.read() as connection:
+            connection.execute(text("SELECT 1"))
+            together.wait(20)
+            with store.write() as writing:
+                users.add(writing, f"user-{number}", admin=False)
+            done.append("written")
+
+    threads = [threading.Thread(target=read_and_write, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(done) == 40
+
+
 def test_committed_means_on_disk_and_others_wait(store: Store) -> None:
     with store.read() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
