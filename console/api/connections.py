@@ -113,6 +113,8 @@ class Connection(H11Protocol):
 
     _began: float | None = None
     """When what is being waited for began; None while nothing is."""
+    _reading: bool = True
+    """False while the client has yet to take what it was answered."""
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -129,17 +131,25 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
-        if self._began is None:
-            self._began = self.loop.time()
+        if self._began is None or not self._reading:
+            self._began, self._reading = self.loop.time(), True
         super().data_received(data)
 
     def on_response_complete(self) -> None:
         """Begin anew with the next request, which may have come already."""
         answered = self.cycle
-        self._began = None
+        self._reading = not self.transport.get_write_buffer_size()
+        if self._reading:
+            self._began = None
         super().on_response_complete()
         if self.cycle is not answered:
-            self._began = self.loop.time()
+            self._began, self._reading = self.loop.time(), True
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken most of what it was answered."""
+        super().resume_writing()
+        if not self._reading:
+            self._began, self._reading = None, True
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in the form of every other refusal, and close the connection."""

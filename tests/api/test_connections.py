@@ -109,6 +109,29 @@ def test_a_request_that_takes_too_long_is_cut_and_a_quick_one_is_not(monkeypatch
     asyncio.run(story())
 
 
+def test_whoever_does_not_take_the_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to a connection is held in memory until the client takes it."""
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+
+    async def answer(_request: Request) -> Response:
+        return Response(b"x" * (32 << 20))
+
+    async def story() -> None:
+        config = uvicorn.Config(Starlette(routes=[Route("/", answer)]), lifespan="off", log_config=None)
+        config.load()
+        state = uvicorn.Server(config).server_state
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname(), timeout=20) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(20):
+                while state.total_requests == 0 or state.connections:
+                    await asyncio.sleep(0.01)
+        server.close()
+
+    asyncio.run(story())
+
+
 def test_connections_over_tls_that_came_to_nothing_are_not_kept_in_memory(tmp_path: Path) -> None:
     """asyncio leaves each, with 300 KB of buffers, in a cycle."""
 
