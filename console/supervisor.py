@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -109,6 +110,8 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. Raises ListenError, ServingAlreadyError, DataFolderError or SealError."""
         settings = self._settings
         os.umask(PRIVATE_UMASK)
+        # Memory holds secrets, and a core file would bring it to the disk.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         settings.data.require()
         settings.data.require_private()
         self._lock()

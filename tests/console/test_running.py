@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from demo.process import ProgramError
 from demo.server import Server
 from hooks.engine_room import short_address
 from store.data_folder import DataFolder
+from tests.world.faults import family
 from tests.world.older_records import make_older
 from tests.world.service_manager import Unit
 from tests.world.unprivileged import USER, Unprivileged
@@ -70,6 +72,10 @@ def test_whatever_the_umask_is_nothing_that_is_made_is_for_others(
     finally:
         os.umask(before)
     server.administer("apps:create", "shop", "--environment", "admin")
+    assert server.process is not None
+    for process in family(server.process.pid):
+        # What is in memory does not come to the disk when a process crashes.
+        assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{process}/limits").read_text())
     server.stop()
     open_to_others = [path for path in server.data.rglob("*") if path.lstat().st_mode & 0o077 and not path.is_socket()]
     assert open_to_others == []
