@@ -17,8 +17,8 @@ from tests.world.faults import family
 GROWTH_MB = 20.0
 """How much more memory the server may hold in the end."""
 
-QUIET_SECONDS = 30.0
-"""How long connections and threads may take to be gone."""
+QUIET_SECONDS = 75.0
+"""How long what is left may take to be gone: connections and threads some seconds, images without a name a minute."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from builder.collection import LAYERS
 from builder.dockerfile import Dockerfile, DockerfileError
 from builder.engine import IsolatedClient
 from builder.limits import CPU_PERIOD, KILLED, Limits
+from builder.numbering import Numbering
 from builder.output import Lines, one_line, unpainted
 from builder.plan import BuildFailedError, Plan, StepFailedError, quoted
 from store.errors import SlipwayError
@@ -35,7 +36,7 @@ CONTAINER_LOOK_SECONDS = 0.05
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line ([0-9]+): (.*)", re.IGNORECASE)
 _BUILDERS_OWN = re.compile(r"Step [0-9]+/[0-9]+ : | ---> |Removing intermediate container |Successfully ")
 """What the builder writes itself starts a line, even where a program left its last one open."""
-_STEP = re.compile(r"Step ([0-9]+)/[0-9]+ : ")
+_STEP = re.compile(r"Step ([0-9]+)/([0-9]+) : ")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
 _RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12})\n")
 _EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
@@ -68,10 +69,11 @@ class ClassicBuilder:
     def build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         """Build and tag an image; see builder.plan.Builder."""
         # Named by their ids: a name would be asked of a registry, or moved meanwhile.
-        dockerfile = stages.pinned(plan.dockerfile, plan.stages, lambda use: plan.bases[use].id)
+        dockerfile = stages.pinned(plan.dockerfile, plan.stages, lambda use: plan.bases[use].id, labels=plan.labels)
+        numbering = Numbering.of(plan)
         messages = client.post_build(self._parameters(plan), plan.context.tar(dockerfile))
         lines, error_lines = Lines(say), Lines(say)
-        step, image, container = 0, "", ""
+        step, image, container, own = 0, "", "", False
         try:
             cached = is_base = False
             for message in messages:
@@ -79,26 +81,28 @@ class ClassicBuilder:
                 if error := message.get("error"):
                     raise self._failure(client, plan, step, container, str(error))
                 if begun := _STEP.match(text):
-                    step, cached = int(begun[1]), False
+                    step, own, cached = numbering.step(int(begun[1])), numbering.is_label(int(begun[1])), False
                     is_base = text[begun.end() :].lower().startswith("from ")
                     self._stage += is_base
-                    text = _named(text, plan)
+                    total = numbering.step(int(begun[2]))
+                    text = f"Step {step}/{total} : {_named(text[begun.end() :], plan)}"
                 elif text == " ---> Using cache\n":
                     cached = True
-                    metrics.CACHED.inc()
+                    if not own:
+                        metrics.CACHED.inc()
                 elif running := _RUNNING.fullmatch(text):
                     container = running[1]
                 elif (layer := _LAYER.fullmatch(text)) and not cached:
                     self._layers.append(layer[1])
                     self._hold(client, plan, layer[1])
-                    if not is_base:
+                    if not is_base and not own:
                         metrics.RUN.inc()
                 if _BUILDERS_OWN.match(text):
                     error_lines.end()
                     lines.end()
-                plain = unpainted(text)
+                plain = "" if own else unpainted(text)
                 # Two streams of a program arrive in turns, so each has its own unfinished line.
-                (lines if plain == text else error_lines).add(plain)
+                (lines if plain == text or own else error_lines).add(plain)
                 image = message.get("aux", {}).get("ID", image)
         except APIError as error:
             raise _failure(plan, 0, str(error.explanation)) from None
@@ -135,7 +139,6 @@ class ClassicBuilder:
         parameters: dict[str, str | int] = {
             "dockerfile": context.DOCKERFILE,
             "t": plan.tag,
-            "labels": json.dumps(dict(plan.labels)),
             "buildargs": json.dumps(dict(plan.arguments)),
             "nocache": int(plan.rebuild),
             "rm": 1,
@@ -210,8 +213,7 @@ def _named(text: str, plan: Plan) -> str:
 def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | DockerfileError:
     said = one_line(_named(message, plan))
     if syntax := _PARSE_ERROR.fullmatch(said):
-        return DockerfileError(int(syntax[1]), syntax[2])
-    # The labels are one instruction more than the Dockerfile has.
+        return DockerfileError(Numbering.of(plan).line(int(syntax[1])), syntax[2])
     if not 0 < step <= len(plan.dockerfile.instructions):
         return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
     instruction = plan.dockerfile.instructions[step - 1]

@@ -1,6 +1,8 @@
 """Images that nothing needs any more: found by the names that builds gave them, and removed by those names alone.
 
-What other programs have in the engine's store has other names, and is never touched. Base images and BuildKit's cache
+An image without any name is one of these if it has the label that builds give (`unnamed`): a server that was killed, or
+a build that was cancelled, may not have come to name it. What other programs have in the engine's store has other names
+and labels, and is never touched. Base images and BuildKit's cache
 are not named: an image pulled by its digest looks the same whoever pulled it, and a step of the cache answers every
 build with the same step. So they are collected only where the engine has no other users (`unneeded_bases`,
 `prune_cache`).
@@ -15,12 +17,15 @@ from dataclasses import dataclass
 
 from docker.errors import APIError
 
-from builder.engine import session
+from builder.engine import IsolatedClient, session
 
 PRIVATE = "slipway.invalid"
 """A registry that cannot exist (RFC 6761), under which a build's base images have names in the engine's store."""
 LAYERS = "layers-"
 """Start of the tags under which the classic builder holds the layers of unfinished builds, and of earlier stages."""
+LABEL = "slipway.image-of"
+"""The label of every image and layer that is built: the installation's id. Containers get it from their image, so it is
+not the one by which an installation knows its containers."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,43 @@ def unneeded(engine: str | None, repository: str, kept: AbstractSet[str], *, lay
             if own or left:
                 found.append(Unneeded(image["Id"], (*own, *left), image["Size"] if own else 0))
     return found
+
+
+def unnamed(engine: str | None, instance: str, kept: AbstractSet[str]) -> list[Unneeded]:
+    """Return an installation's images that have no name, no layer above, and whose ids are not among `kept`.
+
+    To be called while nothing is built: an unfinished build has such images.
+    """
+    with session(engine, threading.Event()) as client:
+        return _unnamed(client, instance, kept)
+
+
+def remove_unnamed(engine: str | None, instance: str, kept: AbstractSet[str]) -> list[Unneeded]:
+    """Remove these images, and then those that they were made from, unless a container uses them; return them."""
+    removed: list[Unneeded] = []
+    with session(engine, threading.Event()) as client:
+        # Layer by layer, as far as the labels go: the engine's own way, from parent to parent, does not end at a base
+        # image without a name, which is its owner's.
+        while True:
+            gone = [each for each in _unnamed(client, instance, kept) if _removed(client, each)]
+            if not gone:
+                return removed
+            removed += gone
+
+
+def _unnamed(client: IsolatedClient, instance: str, kept: AbstractSet[str]) -> list[Unneeded]:
+    found = client.images(filters={"dangling": True, "label": f"{LABEL}={instance}"})
+    # To the engine, one that somebody has pulled by its digest has no name either.
+    found = [image for image in found if all(name.startswith("<none>") for name in image["RepoDigests"] or ())]
+    return [Unneeded(image["Id"], (), image["Size"]) for image in found if image["Id"] not in kept]
+
+
+def _removed(client: IsolatedClient, image: Unneeded) -> bool:
+    try:
+        client.remove_image(image.id, noprune=True)
+    except APIError:
+        return False
+    return True
 
 
 def unneeded_bases(engine: str | None, kept: AbstractSet[str]) -> list[Unneeded]:

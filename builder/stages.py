@@ -7,6 +7,7 @@ file (`pinned`): what was asked for is what gets built.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,18 +96,22 @@ def pinned(
     stages: Stages,
     pin: Callable[[ImageUse], str],
     flags_of_run: Callable[[Instruction], Sequence[str]] = lambda run: run.flags,
+    labels: Mapping[str, str] | None = None,
 ) -> bytes:
     """Write the Dockerfile with each image from outside replaced by what `pin` names it.
 
-    `flags_of_run` may give a RUN other options than it is written with.
+    `flags_of_run` may give a RUN other options than it is written with. With `labels`, whatever comes after a FROM
+    among `labelled` is one line, and one instruction, further down.
     """
+    label = " ".join(f"{json.dumps(key)}={json.dumps(value)}" for key, value in (labels or {}).items())
     texts = []
     for position, instruction in enumerate(file.instructions):
         use = stages.uses.get(position)
         if instruction.keyword == "from":
             image, platform = stages.bases[position]
             words = ["FROM", f"--platform={platform}" if platform else "", pin(use) if use else image]
-            texts.append(" ".join([word for word in words if word] + instruction.arguments.split()[1:]))
+            text = " ".join([word for word in words if word] + instruction.arguments.split()[1:])
+            texts.append(f"{text}\nLABEL {label}" if label and position in labelled(stages) else text)
         elif use:
             flags = (f"--from={pin(use)}" if flag.startswith("--from=") else flag for flag in instruction.flags)
             texts.append(" ".join([instruction.keyword.upper(), *flags, instruction.arguments]))
@@ -115,6 +120,17 @@ def pinned(
         else:
             texts.append(instruction.text)
     return dockerfile.render(file, texts)
+
+
+def labelled(stages: Stages) -> list[int]:
+    """Return the positions of the FROMs below which `pinned` puts labels: those that no stage of the file is below."""
+    names: list[str] = []
+    found = []
+    for (position, (image, _)), name in zip(stages.bases.items(), stages.names, strict=True):
+        if not _is_stage_name(image, names):
+            found.append(position)
+        names.append(name)
+    return found
 
 
 def _read_from(stages: Stages, position: int, instruction: Instruction, variables: Mapping[str, str]) -> None:

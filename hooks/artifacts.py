@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+from builder import collection
 from builder.build import Source, build
 from builder.options import DEFAULTS, Options
 from builder.pull import pull
@@ -78,7 +79,7 @@ class Artifacts:
                 engine=self._engine,
                 config=plan.config.values,
                 tag=f"{repository_of(self._store, plan.app)}:{plan.operation.id}",
-                labels={},  # with the classic builder each one is a step of the Dockerfile; the tag tells as much
+                labels={collection.LABEL: self._store.instance()},
                 say=log.write,
                 cancelled=cancelled,
                 time_limit=self._builds.seconds,

@@ -18,6 +18,7 @@ from store import apps, releases
 from store.apps import App
 from store.database import Store
 from store.errors import SlipwayError
+from store.releases import Artifact
 
 log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ class Collector:
         """Remove what no app's newest `keep` releases need, and return what was removed.
 
         Of an app that was deprovisioned, nothing is kept. An app that something runs for is passed over, since a build
-        may be about to use an image again; on a dedicated engine, so are base images and the cache while anything runs.
+        may be about to use an image again; so are images without a name, and on a dedicated engine base images and the
+        cache, while anything runs.
         `cache` is how many bytes of that stay, `layers` whether what the classic builder holds for an app's next build
         goes. With `dry_run` nothing is removed. Raises EngineUnreachableError.
         """
@@ -69,9 +71,10 @@ class Collector:
             with self._queue.idle(app.id) as free:
                 if free:
                     found += self._of_app(app, keep, dry_run=dry_run, layers=layers)
-        if self._policy.dedicated:
-            with self._queue.quiet() as free:
-                if free:
+        with self._queue.quiet() as free:
+            if free:
+                found += self._without_name(keep, dry_run=dry_run)
+                if self._policy.dedicated:
                     found += self._of_everybody(keep, self._policy.cache if cache is None else cache, dry_run=dry_run)
         return found
 
@@ -91,6 +94,7 @@ class Collector:
             return
         self._looked = now
         try:
+            self._tidy()
             percent = disk.used(self._engine) or 0
             full = percent >= self._policy.full
             if now - self._collected < (FULL_SECONDS if full else DAY_SECONDS):
@@ -109,13 +113,29 @@ class Collector:
             collection.remove(self._engine, images)
         return images
 
-    def _of_everybody(self, keep: int | None, cache: int, *, dry_run: bool) -> list[Unneeded]:
+    def _tidy(self) -> None:
+        """Remove what the last kill or cancelled build has left without a name, unless something runs just now."""
+        with self._queue.quiet() as free:
+            if free:
+                _tell(self._without_name(None, dry_run=False))
+
+    def _without_name(self, keep: int | None, *, dry_run: bool) -> list[Unneeded]:
+        instance = self._store.instance()
+        kept = {artifact.image for artifact in self._newest(keep)}
+        what = collection.unnamed if dry_run else collection.remove_unnamed
+        return what(self._engine, instance, kept)
+
+    def _newest(self, keep: int | None) -> list[Artifact]:
+        """Return what the newest releases of all apps run, or have run."""
         with self._store.read() as connection:
-            newest = [
+            return [
                 release.artifact
                 for app in apps.everywhere(connection)
                 for release in releases.of_app(connection, app, limit=keep or self._policy.keep)
             ]
+
+    def _of_everybody(self, keep: int | None, cache: int, *, dry_run: bool) -> list[Unneeded]:
+        newest = self._newest(keep)
         digests = {digest for artifact in newest for digest in (artifact.bases or {}).values()}
         found = collection.unneeded_bases(self._engine, digests | {artifact.image for artifact in newest})
         if not dry_run:

@@ -14,6 +14,7 @@ import docker
 import pytest
 from docker.errors import APIError
 
+from builder import collection
 from builder.build import Source, build
 from builder.credentials import PASSWORD, USERNAME
 from builder.image import Image
@@ -53,6 +54,7 @@ class Workbench:
         self.client = docker.APIClient(engine, version="auto")
         self.tags: list[str] = []
         self.name = "built"
+        self.instance = "the-only-installation"
         self.builder: Choice = "auto"
         self.options = Options()
         self.cache_key = Secret("of the only app")
@@ -98,7 +100,7 @@ class Workbench:
             engine=engine or self.engine,
             config={key: Secret(value) for key, value in (config or {}).items()},
             tag=self.tags[-1],
-            labels={"slipway.test": "builder"},
+            labels={collection.LABEL: self.instance},
             say=(log or Log()).say,
             cancelled=cancelled or threading.Event(),
             time_limit=time_limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from builder import collection
 from demo.registry import Registry
@@ -43,6 +44,67 @@ def test_an_image_that_a_container_uses_stays(
     finally:
         workbench.client.remove_container(container)
         workbench.client.remove_image(image.id, force=True)
+
+
+def test_what_lost_its_name_is_removed_and_what_others_left_without_one_stays(
+    workbench: Workbench, private_small: str, registry: Registry, account: Callable[[Registry], dict[str, str]]
+) -> None:
+    """A server that is killed, or a cancelled build, may leave layers before anybody could name them."""
+    workbench.instance = f"{workbench.builder}-of-this-test"
+    client: Any = workbench.client
+    (base,) = workbench.build({"Dockerfile": f"FROM {private_small}\n"}, account(registry)).bases.values()
+    base_id = workbench.inspect(f"{private_small.rpartition(':')[0]}@{base}")["Id"]
+    container = client.create_container(base_id, command="true")["Id"]
+    others = client.commit(container, changes=["LABEL of=others", "ENV UNNAMED=1"])["Id"]
+    client.remove_container(container)
+
+    def lose_names(image: str) -> None:
+        for name in workbench.inspect(image)["RepoTags"]:
+            repository, _, tag = name.rpartition(":")
+            client.tag(base_id, repository, tag)
+            client.remove_image(name)
+
+    steps = f"FROM {private_small}\nRUN echo {workbench.builder} > /first\nRUN echo second > /second\n"
+    lost, kept = (workbench.build({"Dockerfile": steps + last}, account(registry)).id for last in ("", "ENV KEPT=1\n"))
+    lose_names(lost)
+    lose_names(kept)
+    used = workbench.build({"Dockerfile": f"{steps}ENV USED=1\n"}, account(registry)).id
+    lose_names(used)
+    container = client.create_container(used, command="true")["Id"]
+    try:
+        arguments = (workbench.engine, workbench.instance, {kept})
+        lone = {lost} if workbench.builder == "buildkit" else set()  # the classic builder's is below the other two
+        assert {each.id for each in collection.unnamed(*arguments)} == lone | {used}
+        assert {each.id for each in collection.remove_unnamed(*arguments)} == lone
+    finally:
+        client.remove_container(container)
+    everything = collection.remove_unnamed(workbench.engine, workbench.instance, set())
+    assert {each.id for each in everything} >= ({kept, used} if lone else {kept, used, lost})
+    left = {image["Id"] for image in client.images(all=True)}
+    assert not {lost, kept, used} & left
+    assert {others, base_id} <= left
+    own = client.images(all=True, filters={"label": f"{collection.LABEL}={workbench.instance}"})
+    assert [image for image in own if image["RepoTags"] in (None, ["<none>:<none>"])] == []
+    client.remove_image(others)
+
+
+def test_an_image_that_somebody_pulled_by_its_digest_has_a_name(
+    workbench: Workbench, private_small: str, registry: Registry, account: Callable[[Registry], dict[str, str]]
+) -> None:
+    workbench.instance = f"{workbench.builder}-of-a-published-image"
+    client: Any = workbench.client
+    built = workbench.build({"Dockerfile": f"FROM {private_small}\nENV PUBLISHED=1\n"}, account(registry)).id
+    reference = registry.push(built, f"private/published:{workbench.builder}")
+    for name in workbench.inspect(built)["RepoTags"]:
+        client.remove_image(name)
+    login = {"username": registry.username, "password": registry.password.reveal()}
+    client.pull(reference, auth_config=login)
+    (digest,) = workbench.inspect(built)["RepoDigests"]
+    client.remove_image(reference, noprune=True)
+    client.pull(digest, auth_config=login)
+    assert workbench.inspect(built)["RepoTags"] == []
+    assert collection.remove_unnamed(workbench.engine, workbench.instance, set()) == []
+    client.remove_image(digest)
 
 
 def test_bases_and_cache_of_an_engine_without_other_users(
