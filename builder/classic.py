@@ -29,6 +29,9 @@ NEWER_FLAGS = {
     "run": ("--mount", "--network", "--security", "--device"),
 }
 """Options that only BuildKit has."""
+ATTEMPTS = 4
+"""How often a build is begun. Looking for a layer that it could use again, the engine (image/cache of moby) reads every
+layer made from the same one, and fails if one of them, of any build at all, is removed in this moment."""
 CONTAINER_END_SECONDS = 10.0
 """How long a cancelled step's container may take to end. The engine kills it at once, and then unmounts it."""
 CONTAINER_LOOK_SECONDS = 0.05
@@ -39,7 +42,12 @@ _BUILDERS_OWN = re.compile(r"Step [0-9]+/[0-9]+ : | ---> |Removing intermediate 
 _STEP = re.compile(r"Step ([0-9]+)/([0-9]+) : ")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
 _RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12})\n")
+_VANISHED = re.compile(r"unable to find image \"?sha256:[0-9a-f]{64}\"?")
 _EXIT_STATUS = re.compile(r"returned a non-zero code: ([0-9]+)\Z")
+
+
+class _LayerVanishedError(BuildFailedError):
+    """A layer that the engine was looking at is gone; nothing is wrong with the build."""
 
 
 class ClassicBuilder:
@@ -68,6 +76,15 @@ class ClassicBuilder:
 
     def build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         """Build and tag an image; see builder.plan.Builder."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._build(client, plan, say)
+            except _LayerVanishedError:
+                self._stage = -1
+                say("The engine has just removed a layer of another build; this one begins again\n")
+        return self._build(client, plan, say)
+
+    def _build(self, client: IsolatedClient, plan: Plan, say: Callable[[str], None]) -> str:
         # Named by their ids: a name would be asked of a registry, or moved meanwhile.
         dockerfile = stages.pinned(plan.dockerfile, plan.stages, lambda use: plan.bases[use].id, labels=plan.labels)
         numbering = Numbering.of(plan)
@@ -214,10 +231,11 @@ def _failure(plan: Plan, step: int, message: str) -> BuildFailedError | Dockerfi
     said = one_line(_named(message, plan))
     if syntax := _PARSE_ERROR.fullmatch(said):
         return DockerfileError(Numbering.of(plan).line(int(syntax[1])), syntax[2])
+    kind = _LayerVanishedError if _VANISHED.fullmatch(said) else BuildFailedError
     if not 0 < step <= len(plan.dockerfile.instructions):
-        return BuildFailedError(f"The engine could not build the Dockerfile: {said}.")
+        return kind(f"The engine could not build the Dockerfile: {said}.")
     instruction = plan.dockerfile.instructions[step - 1]
     where = f"Dockerfile line {instruction.line}: {quoted(instruction)}"
     if status := _EXIT_STATUS.search(said):
         return StepFailedError(where, int(status[1]))
-    return BuildFailedError(f"{where} failed: {said}.")
+    return kind(f"{where} failed: {said}.")
