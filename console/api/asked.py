@@ -136,7 +136,8 @@ async def _asked(request: Request, bearer: Annotated[HTTPAuthorizationCredential
     if bearer is None:
         raise InvalidTokenError
     claims = here.key.read(bearer.credentials)
-    preferences = request.headers.get("prefer", "").replace(" ", "").lower()
+    # One header or several, with the value as a word or in quotes (RFC 7240, section 2).
+    preferences = re.sub(r'[\s"]', "", ",".join(request.headers.getlist("prefer")).lower())
     origin = Origin("http", request.client.host if request.client else None)
     asked = Asked(here, here.base(request), claims, origin, sensitive="no_sensitive_extras=true" not in preferences)
     if claims.scope != "manage" and request.method not in _LOOKING:

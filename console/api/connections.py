@@ -38,10 +38,16 @@ REQUEST_SECONDS = 60.0
 
 
 def subscriber(address: str) -> str:
-    """Return what one subscriber has: an IPv4 address, or a network of 64 bits of IPv6 addresses (RFC 6177)."""
-    if ":" not in address:
+    """Return what one subscriber has: an IPv4 address, or a network of 64 bits of IPv6 addresses (RFC 6177).
+
+    A socket for both shows IPv4 addresses as parts of IPv6 (RFC 4291, section 2.5.5.2). What is no address of IPv6, but
+    what a proxy calls its client, is taken as it is.
+    """
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
         return address
-    return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
 
 
 class Listener(socket.socket):

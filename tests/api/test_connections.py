@@ -37,6 +37,8 @@ def test_a_subscriber_is_an_address_or_a_network_of_them() -> None:
     assert subscriber("192.0.2.1") == "192.0.2.1"
     assert subscriber("2001:db8::1") == subscriber("2001:db8::ffff:1") != subscriber("2001:db8:0:1::1")
     assert subscriber("fe80::1%eth0") == "fe80::/64"
+    assert subscriber("::ffff:192.0.2.1") == "192.0.2.1"
+    assert subscriber("192.0.2.1:4711") == "192.0.2.1:4711"
 
 
 def test_one_address_does_not_take_all_connections() -> None:

@@ -65,6 +65,19 @@ def test_a_second_tenant_finds_nothing_of_the_first(client: Client, bob: Person,
     assert app["handle"] not in [each["handle"] for each in theirs.everything("/apps")]
 
 
+def test_whoever_prefers_no_values_gets_none_however_they_say_so(shop: Shop) -> None:
+    api, href = shop[0], shop[1]["app"]["_links"]["current_configuration"]["href"]
+    for said, shown in [
+        (None, True),
+        ("no_sensitive_extras=false", True),
+        ("no_sensitive_extras=true", False),
+        ('respond-async, No_Sensitive_Extras = "true"', False),
+    ]:
+        headers = {"Authorization": f"Bearer {api.token}"} | ({"Prefer": said} if said else {})
+        env = requests.get(href, headers=headers, timeout=20).json()["env"]
+        assert env == ({"TOKEN": "sesame"} if shown else None), said
+
+
 def test_who_may_look_sees_no_values_and_changes_nothing(
     client: Client, newcomer: Callable[[], Person], alice: Person, shop: Shop
 ) -> None:
