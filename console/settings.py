@@ -503,7 +503,7 @@ PUSH_LIMITS = {
         "SIZE",
         _as_size(PushLimits.unpack_bytes),
         _size,
-        "Memory for taking one push apart. Files are not held as a whole, deltas are.",
+        "Memory for taking one push apart. Files are not held as a whole, what deltas make of them is, with its base.",
     ),
 }
 """Settings of `gitserver.limits.PushLimits`, by field. A SIZE is in bytes, or with K, M, G or T after it."""

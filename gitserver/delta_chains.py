@@ -24,8 +24,8 @@ from gitserver.small_pack import KINDS, DamagedPackError, GitObject
 
 READ_BYTES = 1 << 16
 
-ENTRY_BYTES = 512
-"""What is kept of each entry of the pack, in memory, until the index is written."""
+MAX_ENTRIES = 500_000
+"""Most entries of a pack. Of each, half a KiB is kept in memory until the index is written."""
 
 MODE = 0o444
 """Of packs and their indices, which never change."""
@@ -56,9 +56,7 @@ class DeltaChains:
     _bases: dict[bytes, GitObject] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Take an entry, in the order of the pack. Raises DamagedPackError and PushLimitError."""
-        if len(self._entries) * ENTRY_BYTES > self.limits.unpack_bytes:
-            raise self.limits.no_memory()
+        """Take an entry, in the order of the pack. Raises DamagedPackError."""
         if isinstance(entry.base, int):
             if entry.base not in self._entries:
                 raise DamagedPackError("the pack has a delta whose base is out of bounds")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -31,8 +30,20 @@ STREAMED_BYTES = 4 << 20
 """A larger blob is never in a program's memory as a whole: with Git's default, 512 MiB, a push of one could be."""
 
 
-INDEX_BYTES_PER_OBJECT = 512
-"""What git-index-pack keeps of each object, generously: its place, its id, what it points to."""
+INDEX_BYTES_PER_OBJECT = 160
+"""What git-index-pack keeps of each object: its place, its id, what it points to. Measured: 17 MB for 106,000."""
+
+STACK_BYTES = 1 << 20
+"""For each thread of a program. It counts as its data, and the usual 8 MiB would be a third of them."""
+
+MODEST = {
+    # Objects that deltas are applied to; the default is 96 MiB for each thread.
+    "core.deltaBaseCacheLimit": "4m",
+    # What is mapped of packs at a time counts as the program's memory as well; by default it is all of them.
+    "core.packedGitWindowSize": "1m",
+    "core.packedGitLimit": "8m",
+}
+"""Settings with which programs keep less in memory, and are no slower over a hundred thousand objects."""
 
 
 def installed() -> bool:
@@ -43,22 +54,26 @@ def installed() -> bool:
 def upload_pack(repository: Path) -> list[str]:
     """Return the words of git-upload-pack(1) on a bare repository, the server's own refs hidden."""
     hidden = RESERVED.rstrip("/")
-    return [*_git(repository), "-c", f"transfer.hideRefs={hidden}", "upload-pack", "--strict", str(repository)]
+    return [*_git(repository, {"transfer.hideRefs": hidden}), "upload-pack", "--strict", str(repository)]
 
 
-def index_pack(repository: Path, *, progress: bool, most_bytes: int) -> list[str]:
+def index_pack(
+    repository: Path, *, fsck: Sequence[str], progress: bool, most_bytes: int, threads: int | None = None
+) -> list[str]:
     """Return the words of git-index-pack(1) as git-receive-pack calls it with `receive.fsckObjects`.
 
     It reads a pack of at most `most_bytes` from standard input, checks every object of it and that all they point to is
-    there, and completes a thin pack. On standard output it names the pack. Exit status 0 says that the pack's objects
-    lead to nothing outside it, 1 that they do.
+    there, as the options `fsck` say, and completes a thin pack. On standard output it names the pack. Exit status 0
+    says that the pack's objects lead to nothing outside it, 1 that they do. It resolves deltas in as many threads as
+    there are cores, unless `threads` says how many.
     """
     words = [
-        *_git(repository),
-        *("-c", f"core.bigFileThreshold={STREAMED_BYTES}"),
-        *("index-pack", "--stdin", "--fix-thin", "--strict", "--check-self-contained-and-connected"),
+        *_git(repository, {"core.bigFileThreshold": str(STREAMED_BYTES), **MODEST}),
+        *("index-pack", "--stdin", "--fix-thin", *fsck, "--check-self-contained-and-connected"),
         *("--report-end-of-input", f"--max-input-size={most_bytes}"),
     ]
+    if threads is not None:
+        words.append(f"--threads={threads}")
     return [*words, "--show-resolving-progress"] if progress else words
 
 
@@ -67,7 +82,16 @@ def connectivity(repository: Path) -> list[str]:
 
     It reads object ids from standard input and fails unless all that they lead to is there, up to what refs hold.
     """
-    return [*_git(repository), "rev-list", "--objects", "--stdin", "--not", "--all", "--quiet", "--alternate-refs"]
+    return [
+        *_git(repository, MODEST),
+        "rev-list",
+        "--objects",
+        "--stdin",
+        "--not",
+        "--all",
+        "--quiet",
+        "--alternate-refs",
+    ]
 
 
 def history_of(repository: Path, path: str) -> list[str]:
@@ -76,13 +100,13 @@ def history_of(repository: Path, path: str) -> list[str]:
     It reads their ids from standard input; new is what no ref leads to. Merges are compared with each of their parents.
     """
     words = ("--stdin", "--not", "--all", "--full-history", "-m", "--format=", "--raw", "--no-abbrev", "--no-renames")
-    return [*_git(repository), "-c", "log.showRoot=true", "log", *words, "--diff-filter=d", "--", path]
+    return [*_git(repository, {"log.showRoot": "true", **MODEST}), "log", *words, "--diff-filter=d", "--", path]
 
 
 def gc(repository: Path) -> list[str]:
     """Return the words of git-gc(1) that tidy up where that is due, in the foreground and in little memory."""
-    modest = ("gc.autoDetach=false", "pack.threads=1", "pack.windowMemory=16m", "pack.deltaCacheSize=16m")
-    return [*_git(repository), *(word for setting in modest for word in ("-c", setting)), "gc", "--auto", "--quiet"]
+    settings = {"gc.autoDetach": "false", "pack.threads": "1", "pack.windowMemory": "16m", "pack.deltaCacheSize": "16m"}
+    return [*_git(repository, settings), "gc", "--auto", "--quiet"]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -99,26 +123,38 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def _git(repository: Path) -> list[str]:
+def limited(words: Sequence[str], data_bytes: int) -> list[str]:
+    """Return the words that run a program which gets no more than so many bytes for its data (getrlimit(2)).
+
+    They bind it before it begins, as a limit set from outside would not.
+    """
+    script = f'ulimit -s {STACK_BYTES >> 10} && ulimit -d {data_bytes >> 10} && exec "$@"'
+    return ["/bin/sh", "-c", script, "sh", *words]
+
+
+def _git(repository: Path, settings: Mapping[str, str] | None = None) -> list[str]:
     # The data folder may belong to another user than the process; the engine room has said that this path is meant.
-    return ["git", "-c", f"safe.directory={repository}", "--git-dir", str(repository)]
+    given = {"safe.directory": str(repository), **(settings or {})}
+    words = (word for name, value in given.items() for word in ("-c", f"{name}={value}"))
+    return ["git", *words, "--git-dir", str(repository)]
 
 
 class Child:
-    """A running Git program whose standard input is fed from a client."""
+    """A running Git program, whose standard input may be fed from a client."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        stdin = cast(IO[bytes], process.stdin)
         self._stdout = cast(IO[bytes], process.stdout)
         self._stderr = cast(IO[bytes], process.stderr)
-        for pipe in (stdin, self._stdout):
+        for pipe in filter(None, (process.stdin, self._stdout)):
             # More than the limit for unprivileged users leaves the pipe as it was (pipe(7)).
             with suppress(OSError):
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        # Whoever feeds it closes it in its own time, which no other owner of the descriptor may forestall.
-        self._stdin: int | None = os.dup(stdin.fileno())
-        stdin.close()
+        self._stdin: int | None = None
+        if process.stdin is not None:
+            # Whoever feeds it closes it in its own time, which no other owner of the descriptor may forestall.
+            self._stdin = os.dup(process.stdin.fileno())
+            process.stdin.close()
 
     def feed(self, streams: ClientStreams, first: bytes = b"") -> None:
         """Have `first` and then all of a client's input passed on to the program.
@@ -158,29 +194,30 @@ class Child:
 
 @contextmanager
 def running(
-    words: Sequence[str], env: Mapping[str, str], streams: ClientStreams, *, most_memory: int | None = None
+    words: Sequence[str],
+    env: Mapping[str, str],
+    streams: ClientStreams,
+    *,
+    folder: Path = Path("/"),
+    source: IO[bytes] | None = None,
 ) -> Iterator[Child]:
-    """Run a program that dies with its client and never outlives the block.
+    """Run a program in `folder`, which dies with its client and never outlives the block.
 
-    With `most_memory`, it gets no more than so many bytes for its data (getrlimit(2), RLIMIT_DATA).
+    It reads `source`, or what it is fed.
     """
     with subprocess.Popen(
         words,
-        stdin=subprocess.PIPE,
+        stdin=source or subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=dict(env),
-        cwd="/",
+        cwd=folder,
         bufsize=0,
         process_group=0,
     ) as process:
-        if most_memory is not None:
-            # The program has read nothing yet, so that it is early enough; unless it has failed already.
-            with suppress(ProcessLookupError):
-                resource.prlimit(process.pid, resource.RLIMIT_DATA, (most_memory, most_memory))
         child = Child(process)
         try:
-            with streams.when_gone(child.kill), streams.awaiting_input():
+            with streams.when_gone(child.kill):
                 yield child
         finally:
             child.close()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from pathlib import Path
 
-from dulwich.objects import ObjectID, ShaFile, Tree
+from dulwich.objects import ShaFile, Tree
 from dulwich.protocol import ReceivableProtocol
 
-from gitserver import git_program, small_pack
-from gitserver.delta_chains import DeltaChains
-from gitserver.limits import PushLimits
+from gitserver import fsck_exceptions, git_program, small_pack
+from gitserver.delta_chains import MAX_ENTRIES, DeltaChains
+from gitserver.fsck_exceptions import UnreadableConfigError
+from gitserver.limits import PushLimitError, PushLimits
+from gitserver.pack_indexing import PackIndexing
 from gitserver.pack_stream import PackStream
 from gitserver.plain_objects import all_plain
 from gitserver.quarantine import Quarantine
-from gitserver.small_pack import DamagedPackError, GitObject
+from gitserver.small_pack import COUNT, DamagedPackError, GitObject
 from gitserver.stored_objects import stored_objects
-from gitserver.streams import ClientGoneError, ClientStreams
+from gitserver.streams import ClientStreams
 from gitserver.submodules import UnsafeSubmoduleError, check_entry, check_versions
 from hooks.engine_room import Repository
 from store.errors import SlipwayError
@@ -30,27 +30,14 @@ HEADER_BYTES = 12
 CHECKSUM_BYTES = 20
 """The SHA-1 at the end of a pack."""
 
-SHALLOW_FILE = "shallow-of-the-pusher"
-"""In the quarantine: commits whose parents the pusher does not have."""
-
-
 DRAFT = "tmp_pack_incoming"
 """In the quarantine, where there is no C git: the pack while it is coming."""
 
-HELD_SHARE = 16
+HELD_SHARE = 6
 """One object that is held as a whole may take so small a part of the memory for a push: others wait for it, and while
 it is put together it is there several times."""
 
 _NUMBERS = {kind: number for number, kind in small_pack.KINDS.items()}
-
-END_OF_INPUT = b"\0"
-"""What git-index-pack writes to its standard error when it has read the whole pack (`--report-end-of-input`)."""
-
-NOT_SELF_CONTAINED = 1
-"""Its exit status for a sound pack whose objects lead to others (`--check-self-contained-and-connected`)."""
-
-MAX_ERROR_BYTES = 4096
-"""How much of its last words is kept to understand them."""
 
 
 class UnpackError(SlipwayError):
@@ -77,14 +64,27 @@ def ingest(
     header = _read(protocol, HEADER_BYTES)
     if header[:4] != b"PACK" or int.from_bytes(header[4:8]) not in (2, 3):
         raise UnpackError("what was sent is not a pack")
-    limits.check_objects(int.from_bytes(header[8:]))
-    if int.from_bytes(header[8:]) == 0:
+    limits.check_objects(int.from_bytes(header[COUNT]))
+    if int.from_bytes(header[COUNT]) == 0:
         if _read(protocol, CHECKSUM_BYTES) != hashlib.sha1(header, usedforsecurity=False).digest():
             raise UnpackError("the pack's checksum is wrong")
     elif not git_program.installed():
         _without_git(protocol, quarantine, header, limits)
-    elif (received := _keep_small(streams, repository, quarantine, header, shallow, limits)) is not None:
-        _index_pack(streams, repository, quarantine, received, shallow, say, limits, progress=progress)
+    else:
+        try:
+            fsck = fsck_exceptions.read(repository.path)
+        except UnreadableConfigError as error:
+            raise UnpackError(str(error)) from error
+        # What has exceptions is for Git to judge, and so is a history whose beginning the pusher does not have.
+        received: bytes | None = header
+        if not shallow and not fsck.has_exceptions:
+            received = _keep_small(streams, repository, quarantine, header, limits)
+        if received is not None:
+            indexing = PackIndexing(streams, repository, quarantine, received, fsck, limits, say, progress)
+            try:
+                indexing.take(shallow)
+            except DamagedPackError as error:
+                raise UnpackError(str(error)) from error
 
 
 def _keep_small(
@@ -92,12 +92,9 @@ def _keep_small(
     repository: Repository,
     quarantine: Quarantine,
     header: bytes,
-    shallow: Collection[str],
     limits: PushLimits,
 ) -> bytes | None:
     """Take a small pack of plain objects into memory; else return what has come of it so far, for Git to look at."""
-    if shallow:
-        return header
     try:
         with stored_objects(repository.path) as stored:
             pack = small_pack.read(streams.read, header, stored.read)
@@ -114,59 +111,12 @@ def _keep_small(
     return None
 
 
-def _index_pack(
-    streams: ClientStreams,
-    repository: Repository,
-    quarantine: Quarantine,
-    received: bytes,
-    shallow: Collection[str],
-    say: Callable[[bytes], None],
-    limits: PushLimits,
-    *,
-    progress: bool,
-) -> None:
-    env = git_program.environment(quarantine.environment)
-    if shallow:
-        with quarantine.store() as store:
-            # A commit that is here already has its parents here: only the others are where history may end.
-            ends = [oid for oid in shallow if ObjectID(oid.encode()) not in store]
-        path = quarantine.folder / SHALLOW_FILE
-        path.write_text("".join(f"{oid}\n" for oid in ends))
-        env["GIT_SHALLOW_FILE"] = str(path)
-    words = git_program.index_pack(repository.path, progress=progress, most_bytes=limits.pack_bytes)
-    # A few bytes of delta, or of zeros, can make an object of any size, which the program then holds.
-    objects = int.from_bytes(received[8:HEADER_BYTES])
-    memory = limits.unpack_bytes + objects * git_program.INDEX_BYTES_PER_OBJECT
-    with git_program.running(words, env, streams, most_memory=memory) as child:
-        child.feed(streams, received)
-        said: list[bytes] = []
-        names = threading.Thread(target=lambda: said.extend(child.output()), daemon=True)
-        names.start()
-        errors = b""
-        with ExitStack() as waiting:
-            waiting.enter_context(streams.awaiting_input())
-            for data in child.errors():
-                if END_OF_INPUT in data:
-                    # From here on the client waits for us.
-                    waiting.close()
-                errors = (errors + data)[-MAX_ERROR_BYTES:]
-                if shown := data.replace(END_OF_INPUT, b""):
-                    say(shown)
-        names.join()
-        status = child.wait()
-    if streams.gone:
-        raise ClientGoneError
-    if b"exceeds maximum allowed size" in errors:
-        limits.check_pack(limits.pack_bytes + 1)
-    if b"out of memory" in errors.lower():
-        raise limits.no_memory()
-    if status not in (0, NOT_SELF_CONTAINED) or not said:
-        raise UnpackError("index-pack abnormal exit")
-    if status == 0 and not shallow:
-        quarantine.self_contained = True
-
-
 def _without_git(protocol: ReceivableProtocol, quarantine: Quarantine, header: bytes, limits: PushLimits) -> None:
+    if int.from_bytes(header[COUNT]) > MAX_ENTRIES:
+        raise PushLimitError(
+            f"a push of more than {MAX_ENTRIES:,} objects takes too much memory on a server without git; push the "
+            "history in portions, or have whoever runs the server install git"
+        )
     checks = _Checks()
     held_bytes = limits.unpack_bytes // HELD_SHARE
     with quarantine.objects() as folders, (quarantine.folder / "pack" / DRAFT).open("x+b") as file:

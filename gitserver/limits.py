@@ -37,9 +37,9 @@ class PushLimits:
     """The same as a multiple of the pack's own size. Text is below 10; zlib's own bound is 1032 (zlib's technical
     details, "Maximum Compression Factor")."""
 
-    unpack_bytes: int = 256 << 20
-    """Memory for taking a pack apart, beside what the number of its objects needs. Large files pass through in pieces;
-    folders, commits and deltas have to be held as a whole."""
+    unpack_bytes: int = 24 << 20
+    """Memory for taking a pack apart. Large files pass through in pieces; folders, commits and deltas have to be held
+    as a whole. Half of it is for what the number of objects needs, and grows where that is more."""
 
     def check_refs(self, count: int) -> None:
         """Take `count` commands."""
@@ -84,6 +84,10 @@ class PushLimits:
                 f"the pack inflates to more than {self.inflation_ratio} times its size; keep such files compressed "
                 f"({_whoever('inflation_ratio')})"
             )
+
+    def unpack_memory(self, objects: int, bytes_per_object: int) -> int:
+        """Return the bytes in which a pack of so many objects is taken apart."""
+        return max(self.unpack_bytes, self.unpack_bytes // 2 + objects * bytes_per_object)
 
     def no_memory(self) -> PushLimitError:
         """Return what to say of a pack that cannot be taken apart in so much memory."""

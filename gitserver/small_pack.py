@@ -25,6 +25,9 @@ MAX_PACK_BYTES = 4 << 20
 MAX_INFLATED_BYTES = 8 << 20
 """Most bytes of all its objects together, deltas applied, with the bases that they are applied to."""
 
+COUNT = slice(8, 12)
+"""Where a pack's header says how many objects follow."""
+
 CHECKSUM_BYTES = 20
 """The SHA-1 at the end of a pack."""
 
@@ -116,7 +119,7 @@ class _Reader:
     def __post_init__(self) -> None:
         self.buffer = bytearray(self.header)
         self.position = len(self.header)
-        self.count = int.from_bytes(self.header[8:12])
+        self.count = int.from_bytes(self.header[COUNT])
 
     def entry(self) -> _Entry:
         """Read the next object."""

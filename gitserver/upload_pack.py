@@ -37,8 +37,10 @@ def _with_git(streams: ClientStreams, repository: Repository, git_protocol: str 
         child.feed(streams)
         errors = threading.Thread(target=_copy_errors, args=(child, streams), daemon=True)
         errors.start()
-        for data in child.output():
-            streams.write(data)
+        # The program answers at once, so when it is silent it waits for the client.
+        with streams.awaiting_input():
+            for data in child.output():
+                streams.write(data)
         errors.join()
         status = child.wait()
     if streams.gone:

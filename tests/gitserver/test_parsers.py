@@ -158,12 +158,13 @@ def test_an_empty_repository_advertises_its_capabilities() -> None:
 
 def test_argument_lists() -> None:
     path = Path("/data/shop.git")
-    git = ["git", "-c", "safe.directory=/data/shop.git", "--git-dir", "/data/shop.git"]
+    safe, folder = ["git", "-c", "safe.directory=/data/shop.git"], ["--git-dir", "/data/shop.git"]
+    modest = ["-c", "core.deltaBaseCacheLimit=4m", "-c", "core.packedGitWindowSize=1m", "-c", "core.packedGitLimit=8m"]
     assert git_program.upload_pack(path) == [
-        *git, "-c", "transfer.hideRefs=refs/slipway", "upload-pack", "--strict", "/data/shop.git"
+        *safe, "-c", "transfer.hideRefs=refs/slipway", *folder, "upload-pack", "--strict", "/data/shop.git"
     ]  # fmt: skip
-    assert git_program.index_pack(path, progress=False, most_bytes=1 << 30) == [
-        *git, "-c", "core.bigFileThreshold=4194304", "index-pack", "--stdin", "--fix-thin", "--strict",
-        "--check-self-contained-and-connected", "--report-end-of-input", "--max-input-size=1073741824",
+    assert git_program.index_pack(path, fsck=["--strict"], progress=False, most_bytes=1 << 30) == [
+        *safe, "-c", "core.bigFileThreshold=4194304", *modest, *folder, "index-pack", "--stdin", "--fix-thin",
+        "--strict", "--check-self-contained-and-connected", "--report-end-of-input", "--max-input-size=1073741824",
     ]  # fmt: skip
     assert "SSH_AUTH_SOCK" not in git_program.environment()

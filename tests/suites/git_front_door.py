@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,10 @@ import structlog
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
-from gitserver import advertisement, receive_pack, submodules
+from gitserver import advertisement, fsck_exceptions, receive_pack, submodules
 from gitserver.command_list import PushProtocol, name_refusal
 from gitserver.front_door import FrontDoor
+from gitserver.fsck_exceptions import Fsck
 from gitserver.limits import Limits
 from gitserver.places import Places
 from gitserver.quarantine import Quarantine
@@ -81,6 +82,13 @@ def visible_refs(repository: Path) -> dict[Ref, ObjectID]:
     return {name: oid for name, oid in read_refs(repository).items() if not is_hidden(repository, name.decode())}
 
 
+def fsck(repository: Path, read: Callable[[Path], Fsck] = fsck_exceptions.read) -> Fsck:
+    """Return the product's checks where Git has them switched on (git-config(1), `receive.fsckObjects`), else none."""
+    names = ("receive.fsckObjects", "transfer.fsckObjects")
+    switch = next(filter(None, (config(repository, "--bool", name) for name in names)), "false")
+    return read(repository) if switch == "true" else Fsck(())
+
+
 class PushUnderGitsRules(receive_pack._Push):
     """A push whose policy is the repository's configuration and hooks, as with git-receive-pack(1)."""
 
@@ -89,7 +97,9 @@ class PushUnderGitsRules(receive_pack._Push):
         if most := int(self._config("receive.maxInputSize") or 0):
             self.limits = replace(self.limits, pack_bytes=most)
         unpack = super().run(protocol)
-        done = [update for update in self.request.updates if self.results[update.ref] is None]
+        # What was deleted and had not been there is no event (builtin/receive-pack.c, did_not_exist).
+        moved = [update for update in self.request.updates if (update.old, update.new) != (ZERO, ZERO)]
+        done = [update for update in moved if self.results[update.ref] is None]
         if done:
             self._run_hook("post-receive", [], done, self._options())
             self._run_hook("post-update", [update.ref for update in done], [])
@@ -179,6 +189,7 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     receive_pack._Push = PushUnderGitsRules  # type: ignore[misc]  # what this module is for
     receive_pack.read_refs = visible_refs  # type: ignore[attr-defined]  # as above
+    fsck_exceptions.read = fsck
     limits = Limits()
     door = FrontDoor(
         socket.socket(fileno=int(descriptor)),
