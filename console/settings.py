@@ -119,6 +119,12 @@ def _percent(text: str) -> int:
     return int(text)
 
 
+def _post_quantum(text: str) -> bool:
+    if text not in ("any", "post-quantum"):
+        raise UsageError(f"{text[:40]!r} is no key exchange; choose any or post-quantum")
+    return text == "post-quantum"
+
+
 def _engine_use(text: str) -> str:
     if text not in ("shared", "dedicated"):
         raise UsageError(f"{text[:40]!r} is no use of an engine; choose shared or dedicated")
@@ -477,6 +483,14 @@ CONNECTION_LIMITS = {
         _count,
         "How long the server waits for a client that has logged in and does nothing, or next to nothing. Waiting for a "
         "deploy is not that.",
+    ),
+    "post_quantum": Setting(
+        "key_exchange",
+        "KIND",
+        "any",
+        _post_quantum,
+        "any: SSH's key exchange is post-quantum where the client has ML-KEM, and curve25519 otherwise. post-quantum: "
+        "clients without ML-KEM (OpenSSH before 9.9) cannot connect.",
     ),
 }
 """Settings of `gitserver.limits.ConnectionLimits`, by field."""

@@ -67,7 +67,10 @@ class Connection(paramiko.ServerInterface):
         self._dismissed_at: float | None = None
         self._closing = False
         self._log.info("connection.opened")
-        self.transport = Transport(sock, host_key, self._identify, self, limits.connection.attempts)
+        given = limits.connection
+        self.transport = Transport(
+            sock, host_key, self._identify, self, given.attempts, post_quantum=given.post_quantum
+        )
 
     def start(self) -> None:
         """Begin to speak SSH, on the transport's thread."""

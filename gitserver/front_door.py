@@ -18,6 +18,7 @@ from gitserver.counters import Count, Counters, DoorCounters
 from gitserver.host_key import load
 from gitserver.limits import Limits
 from gitserver.places import DoorPlaces, NoPlaceError, Place, TooManyStrangersError
+from gitserver.transport import post_quantum_methods
 from hooks.engine_room import EngineRoom
 
 DRAIN_IDLE_SECONDS = 3.0
@@ -44,7 +45,7 @@ class FrontDoor:
     `listener` is a listening TCP socket, which other processes may share. `host_key` is a file that
     `host_key.make_or_load` has made. Draining waits up to `drain_seconds` for sessions under way; deploys that are
     still watched then go on without their watchers. `places` are this process's of those that all front doors share.
-    `counters` are this process's too. Raises HostKeyError.
+    `counters` are this process's too. Raises HostKeyError and NoPostQuantumError.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class FrontDoor:
         counters: DoorCounters | None = None,
         drain_seconds: float = 60.0,
     ) -> None:
+        if limits.connection.post_quantum:
+            # Nobody could connect; better that it does not come up at all.
+            post_quantum_methods()
         self._listener = listener
         self._limits = limits
         self._places = places

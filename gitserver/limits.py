@@ -115,6 +115,8 @@ class ConnectionLimits:
     idle_seconds: float = 600.0
     """How long an authenticated client may keep a connection on which nothing happens: no session runs, or one waits
     for the client alone."""
+    post_quantum: bool = False
+    """Whether only those may connect whose key exchange withstands quantum computers."""
 
 
 @dataclass(frozen=True)

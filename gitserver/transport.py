@@ -31,6 +31,7 @@ from gitserver.authentication import KEY_CLASSES, Identify, PublicKeyAuthenticat
 from gitserver.channel_input import WINDOW_BYTES, ChannelInput
 from gitserver.packets import BoundedPacketizer, ChannelData
 from hooks.engine_room import User
+from store.errors import SlipwayError
 
 # Paramiko's log speaks of packets; what matters of it reaches the log of the program as the end of a connection.
 # Without a handler of its own, Python would print its warnings to standard error.
@@ -134,6 +135,14 @@ else:
     _Stock = paramiko.Transport
 
 
+_ML_KEM = "mlkem768x25519-sha256"
+"""Key exchange that withstands quantum computers (draft-ietf-sshm-mlkem-hybrid-kex); paramiko knows no other."""
+
+
+class NoPostQuantumError(SlipwayError):
+    """Post-quantum key exchange is demanded, and the cryptography library was built without it."""
+
+
 class Transport(_Stock):
     """The server's end of one SSH connection, on a thread of its own from `start_server` on."""
 
@@ -147,7 +156,7 @@ class Transport(_Stock):
     _preferred_pubkeys = tuple(KEY_CLASSES)
     _preferred_kex = tuple(
         name
-        for name in ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+        for name in (_ML_KEM, "curve25519-sha256", "curve25519-sha256@libssh.org")
         # Post-quantum key exchange depends on what the cryptography library was built with.
         if name.startswith("curve25519") or name in vars(paramiko.Transport)["_kex_info"]
     )
@@ -169,7 +178,11 @@ class Transport(_Stock):
         identify: Identify,
         events: ConnectionEvents,
         attempts: int,
+        *,
+        post_quantum: bool = False,
     ) -> None:
+        if post_quantum:
+            self._preferred_kex = post_quantum_methods()
         super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MILLISECONDS)
@@ -265,3 +278,13 @@ class Transport(_Stock):
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         """Drop what would be formatted for nobody, several times per packet."""
+
+
+def post_quantum_methods() -> tuple[str, ...]:
+    """Return the methods of key exchange that withstand quantum computers. Raises NoPostQuantumError."""
+    if _ML_KEM not in Transport._preferred_kex:
+        raise NoPostQuantumError(
+            "the cryptography library of this Python has no ML-KEM, so that post-quantum key exchange cannot be "
+            "demanded; install a newer one, or set SLIPWAY_KEY_EXCHANGE to any"
+        )
+    return (_ML_KEM,)
