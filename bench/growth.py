@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,9 +66,14 @@ def with_refs(growth: Growth, server: Server, count: int) -> list[float]:
     return [growth.small_push(server, repository) for _ in range(growth.work.rounds + 1)][1:]
 
 
+def history(work: Work, count: int) -> Path:
+    """Return a history of so many objects."""
+    return work.made(f"large-{count}", lambda draft: histories.large(draft, count))
+
+
 def with_objects(growth: Growth, server: Server, count: int) -> list[float]:
     """Push a history of so many objects to an empty repository; once where that takes long."""
-    source = growth.work.made(f"large-{count}", lambda draft: histories.large(draft, count))
+    source = history(growth.work, count)
     times = []
     for number in range(growth.work.rounds if count <= 10_000 else 1):
         repository = server.repository(f"objects-{count}-{number}")
@@ -107,8 +112,8 @@ def after_pushes(growth: Growth, server: Server, count: int) -> list[float]:
 KINDS: dict[str, tuple[str, str, Sequence[int], Callable[[Growth, Server, int], list[float]], int]] = {
     "refs": ("Push of one commit", "refs in the repository", (10, 100, 1_000, 10_000, 50_000), with_refs, 50_000),
     "objects": ("First push", "objects", (10, 100, 1_000, 10_000, 100_000, 500_000), with_objects, 100_000),
-    "connections": ("A trivial command on each connection", "at once", (1, 10, 50, 100, 200), with_connections, 200),
-    "pushes": ("Push of one commit", "pushes before it", (0, 10, 100, 500, 1_000, 2_000, 5_000), after_pushes, 1_000),
+    "connections": ("A trivial command on each connection", "at once", (1, 10, 50, 100, 200), with_connections, 100),
+    "pushes": ("Push of one commit", "pushes before it", (0, 10, 100, 500, 1_000, 2_000, 5_000), after_pushes, 500),
 }
 
 
@@ -119,13 +124,19 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="leave larger sizes out: a look, no figure")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="measurements per point (default %(default)s)")
     parser.add_argument("--work", type=Path, help="keep the histories here for the next run")
+    parser.add_argument("--prepare", action="store_true", help="only make the histories, so that a run measures alone")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write growth-….svg there")
     options = parser.parse_args()
+    if options.prepare and not options.work:
+        parser.error("--prepare takes --work, where the histories stay")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="slipway-bench-"))
     work = Work(options.work or folder / "work", options.rounds)
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
+        if options.prepare:
+            _prepare(work, options.only or KINDS, options.most)
+            return
         with ExitStack() as stack:
             servers: list[Server] = [
                 Slipway(folder / "ours", "slipway"),
@@ -142,6 +153,15 @@ def main() -> None:
                     (options.draw / f"growth-{name}.svg").write_text(svg(title, across, "seconds", curves))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(work: Work, names: Iterable[str], most: int | None) -> None:
+    """Make what is pushed, which takes far longer than pushing it."""
+    _ = work.small
+    if "objects" in names:
+        for value in KINDS["objects"][2]:
+            if value <= (most or value):
+                history(work, value)
 
 
 def _measured(growth: Growth, servers: Sequence[Server]) -> dict[str, list[tuple[float, float]]]:

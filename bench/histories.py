@@ -36,8 +36,11 @@ def commits(folder: Path) -> list[str]:
 
 def large(folder: Path, objects: int) -> None:
     """Make a history of about `objects` objects, packed as a clone would be: edits of text in a tree of folders."""
+    # The files of a short history are fewer, for they and the folders around them are objects too.
+    files = FILES if objects >= 100_000 else max(2, objects // 10)
+    begin = 0 if objects >= 100_000 else files * 2 + 10
     # A commit, two blobs, and about five trees above them.
-    _import(folder, objects * 10 // 76, files=FILES, changes=2)
+    _import(folder, max(0, objects - begin) * 10 // 76, files=files, changes=min(2, files))
     # fast-import finds few deltas; a project that lives has been repacked many times.
     git(folder, "repack", "-q", "-a", "-d", "-f")
 
