@@ -90,10 +90,13 @@ class PushLimits:
         return max(self.unpack_bytes, self.unpack_bytes // 2 + objects * bytes_per_object)
 
     def no_memory(self) -> PushLimitError:
-        """Return what to say of a pack that cannot be taken apart in so much memory."""
+        """Return what to say of a pack that cannot be taken apart in so much memory.
+
+        With a depth of 0, git-pack-objects(1) uses no delta that it has either; `core.bigFileThreshold` leaves those.
+        """
         return PushLimitError(
-            f"taking the push apart takes more than {size(self.unpack_bytes)} of memory; push the history in portions, "
-            "large files with git -c core.bigFileThreshold=1m push, or keep them elsewhere "
+            f"taking the push apart takes more than {size(self.unpack_bytes)} of memory, as deltas of large files do; "
+            "send them whole, with git -c pack.depth=0 push, or keep large files elsewhere "
             f"({_whoever('unpack_memory')})"
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -79,9 +80,7 @@ class PackIndexing:
         outcome = self._run(env)
         if outcome.short_of_memory and outcome.whole:
             # The threads resolve deltas side by side, each with objects of its own: one by itself may have enough.
-            (draft,) = (self.quarantine.folder / "pack").glob(DRAFT)
-            with draft.open("rb") as file:
-                draft.unlink()
+            with self._draft() as file:
                 outcome = self._run(env, file)
         if b"exceeds maximum allowed size" in outcome.errors:
             self.limits.check_pack(self.limits.pack_bytes + 1)
@@ -91,6 +90,18 @@ class PackIndexing:
             raise DamagedPackError("index-pack abnormal exit")
         if outcome.status == 0 and not shallow:
             self.quarantine.self_contained = True
+
+    @contextmanager
+    def _draft(self) -> Iterator[IO[bytes]]:
+        """Open the pack that the program has written down and left behind, which has no name any more."""
+        (path,) = (self.quarantine.folder / "pack").glob(DRAFT)
+        path.chmod(0o600)
+        with path.open("r+b") as file:
+            path.unlink()
+            # The program has compared the pack's checksum and kept it to itself.
+            file.write(hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).digest())
+            file.seek(0)
+            yield file
 
     def _shallow_file(self, shallow: Collection[str]) -> Path:
         with self.quarantine.store() as store:

@@ -83,6 +83,44 @@ def test_a_delta_that_makes_gigabytes_of_megabytes_is_refused(door: Door) -> Non
 
 
 @pytest.mark.parametrize("with_git", [True, False])
+def test_versions_of_a_large_file_pass_whole_where_their_deltas_do_not(
+    start_door: Callable[..., Door], with_git: bool
+) -> None:
+    door = start_door(with_git=with_git)
+    work = workspace(door, "alice", "shop")
+    first = NOISE(12 << 20)
+    for number, content in enumerate([first, first[:-1] + b"!"]):
+        (work.path / "large").write_bytes(content)
+        work.commit(text=f"{number}\n")
+    # As after some time, when what lies packed in a clone is sent as it lies there.
+    work.git("gc", "--quiet")
+    peak = Peak(door)
+    answer = work.git("push", "aptible", "main:b", ok=False)
+    assert peak.stop() < 40 << 20
+    assert "taking the push apart takes more than 24 MiB of memory" in " ".join(answer.stderr.split())
+    assert_sound(door, "shop")
+    peak = Peak(door)
+    work.git("-c", "pack.depth=0", "push", "aptible", "main:b")
+    assert peak.stop() < 40 << 20
+    assert server_git(door, "shop", "rev-parse", "b") == work.git("rev-parse", "main").stdout.strip()
+    assert_sound(door, "shop")
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_versions_of_a_file_of_some_megabytes_pass_as_deltas(start_door: Callable[..., Door], with_git: bool) -> None:
+    door = start_door(with_git=with_git)
+    work = workspace(door, "alice", "shop")
+    first = NOISE(3 << 20)
+    for number in range(6):
+        (work.path / "large").write_bytes(first[:-1] + bytes([number]))
+        work.commit(text=f"{number}\n")
+    work.git("gc", "--quiet")
+    work.git("push", "aptible", "main:b")
+    assert server_git(door, "shop", "rev-parse", "b") == work.git("rev-parse", "main").stdout.strip()
+    assert_sound(door, "shop")
+
+
+@pytest.mark.parametrize("with_git", [True, False])
 @pytest.mark.parametrize("kind", [1, 2, 6], ids=["commit", "tree", "delta"])
 def test_half_a_megabyte_does_not_fill_the_memory(start_door: Callable[..., Door], with_git: bool, kind: int) -> None:
     """It inflates to half a gigabyte, of something that Git does not read in pieces as it does with files."""
