@@ -8,15 +8,24 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
+BREATH = 0.02
+"""Seconds between two questions of a client that leaves the processors to the containers: some 40 questions a second
+each."""
+
 
 class Load:
-    """`clients` threads that ask for `/` again and again, half of them on one kept connection, half on new ones."""
+    """`clients` threads that ask for `/` again and again, half of them on one kept connection, half on new ones.
 
-    def __init__(self, port: int, clients: int = 8, host: str | None = None) -> None:
+    Each waits for `pause` seconds between an answer and its next question. Without a pause they take all the processors
+    there are, which is for stories of the proxy alone: containers would only start more slowly.
+    """
+
+    def __init__(self, port: int, clients: int = 8, host: str | None = None, pause: float = 0.0) -> None:
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self._port = port
         self._headers = {"Host": host} if host else {}
+        self._pause = pause
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -52,4 +61,5 @@ class Load:
                 with self._lock:
                     self.failures.append(repr(error))
                 connection.close()
+            self._over.wait(self._pause)
         connection.close()

@@ -17,7 +17,7 @@ from releaser.release import Release
 from releaser.releaser import Releaser
 from releaser.route import Route
 from tests.releaser.conftest import House
-from tests.releaser.load import Load
+from tests.releaser.load import BREATH, Load
 
 ROOT = Path(__file__).parents[2]
 WORKERS = "web: python3 /app.py\nworker: exec python3 /app.py worker\n"
@@ -52,7 +52,7 @@ def test_killed_in_any_phase(house: House, line: str, committed: bool) -> None:
     new = house.release(config, procfile=WORKERS)
     killed_at(house, new, line, config)
     assert house.answer() in {"former", "new"}, "the apps went down with the server"
-    with Load(house.port, clients=2) as load:
+    with Load(house.port, clients=2, pause=BREATH) as load:
         again = Releaser(engine=house.engine, instance=house.instance, proxy=Proxy(house.folder))
         assert again.restore([new if committed else former]) == {}
     expected = 2 if committed else 1

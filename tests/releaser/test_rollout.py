@@ -18,14 +18,14 @@ from releaser.services import NothingToRunError
 from store.errors import CancelledError, SlipwayError, UsageError
 from store.services import ServiceSettings
 from tests.releaser.conftest import House, until
-from tests.releaser.load import Load
+from tests.releaser.load import BREATH, Load
 
 WORKERS = "web: python3 /app.py\nworker: exec python3 /app.py worker\n"
 
 
 def test_deploy_over_deploy_under_load_fails_no_request(house: House) -> None:
     house.deploy({"ANSWER": "release 0"})
-    with Load(house.port) as load:
+    with Load(house.port, pause=BREATH) as load:
         for number in range(1, 6):
             house.deploy({"ANSWER": f"release {number}"})
             assert house.answer() == f"release {number}"
@@ -84,7 +84,7 @@ def test_a_broken_release_leaves_the_former_one_answering(
     house: House, config: dict[str, str], error: type[SlipwayError], message: str
 ) -> None:
     house.deploy({"ANSWER": "good"})
-    with Load(house.port, clients=2) as load, pytest.raises(error, match=message):
+    with Load(house.port, clients=2, pause=BREATH) as load, pytest.raises(error, match=message):
         house.deploy({"ANSWER": "broken", **config})
     assert load.failures == []
     assert set(load.answers) == {"good"}
@@ -126,7 +126,7 @@ def test_a_body_that_fails_takes_everything_back(house: House) -> None:
             assert sorted(house.running()) == [("web", 1), ("web", 2), ("worker", 2)]
             raise OSError("disk full")
 
-    with Load(house.port, clients=2) as load:
+    with Load(house.port, clients=2, pause=BREATH) as load:
         with pytest.raises(OSError, match="disk full"):
             commit()
         assert house.answer() == "former"
@@ -317,7 +317,7 @@ def test_a_worker_may_overlap_with_its_successor(house: House, build: Callable[[
 def test_scaled_containers_share_the_requests_and_have_their_limits(house: House) -> None:
     house.deploy()
     scaled = {"cmd": ServiceSettings(container_count=3, container_memory_mb=128, cpu_limit=0.5)}
-    with Load(house.port, clients=4) as load:
+    with Load(house.port, clients=4, pause=BREATH) as load:
         house.deploy(services=scaled)
     assert load.failures == []
     assert {json.loads(house.get("/environment").text)["APTIBLE_PROCESS_INDEX"] for _ in range(12)} == {"0", "1", "2"}

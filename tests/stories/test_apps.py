@@ -16,7 +16,7 @@ from demo.person import Person
 from demo.registry import Registry
 from demo.server import Server
 from tests.releaser.conftest import until
-from tests.releaser.load import Load
+from tests.releaser.load import BREATH, Load
 from tests.stories.web_app import SERVER, answers, create, files, read, show
 from tests.world.working_copy import Repo
 
@@ -153,7 +153,7 @@ def test_a_renamed_app_answers_at_its_new_name_and_no_request_fails(
     assert refused.returncode == 1
     assert "taken" in refused.stderr
     assert carol.ssh("endpoints:create", "--app", "shop", "shop.example.org").returncode == 0
-    with Load(port, clients=4, host="shop.example.org") as load:
+    with Load(port, clients=4, host="shop.example.org", pause=BREATH) as load:
         renamed = carol.ssh("apps:rename", "shop", "store")
         assert renamed.returncode == 0, renamed.stderr
         assert "git remote set-url aptible ssh://" in renamed.stdout

@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from demo.person import HOST, Person
-from tests.releaser.load import Load
+from tests.releaser.load import BREATH, Load
 from tests.stories import web_app
 from tests.world.background import Background, eventually
 from tests.world.service_manager import Unit
@@ -53,7 +53,7 @@ def test_a_restart_refuses_no_connection_and_fails_no_request(
             done = repo.git("ls-remote", "aptible")
             asked.append(done.stderr if done.returncode else "")
 
-    with Load(urlsplit(address).port or 0, clients=4) as load:
+    with Load(urlsplit(address).port or 0, clients=4, pause=BREATH) as load:
         asking = threading.Thread(target=ask)
         asking.start()
         assert unit.stop() == 0
