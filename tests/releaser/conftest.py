@@ -161,7 +161,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 @pytest.fixture
