@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from console.api.asked import Asked, Asking
 from console.api.errors import ApiError, CommandFailedError
 from console.api.hal import Collection, Id, Moment, Paged, Resource, answers, collection, links, reply, router
-from console.api.operations import Operation
+from console.api.operations import NewOperation, Operation
 from console.api.services import Service, located, of_release
 from releaser.services import routed_name
 from store import endpoints as records
@@ -166,6 +166,16 @@ def _over_ssh(asked: Asked, words: str) -> CommandFailedError:
     return CommandFailedError(2, f"endpoints are changed over SSH here: {asked.room.addresses.command(words)}")
 
 
+def _told(asked: Asked, vhost_id: int, command: str) -> CommandFailedError:
+    """Return how an endpoint is changed, for those who may; raises RoleTooLowError for others."""
+    with asked.reading() as (connection, _):
+        app, vhost = _located(asked, connection, vhost_id, command)
+    if vhost.default:
+        return CommandFailedError(2, f"{vhost.external_host} is the app's own address, and stays")
+    name = vhost.user_domain or vhost.external_host.rpartition(":")[2]
+    return _over_ssh(asked, f"{command} --app {app.handle} {name}")
+
+
 @routes.post("/services/{service_id}/vhosts", **answers(Vhost, 201))
 def create_endpoint(asked: Asking, service_id: Id) -> Response:
     """Refuse, and tell how it is done: endpoints are made over SSH."""
@@ -174,12 +184,13 @@ def create_endpoint(asked: Asking, service_id: Id) -> Response:
     raise _over_ssh(asked, f"endpoints:create --app {app.handle} --service {service.process_type} HOST")
 
 
+@routes.put("/vhosts/{vhost_id}", **answers(Vhost))
+def modify_endpoint(asked: Asking, vhost_id: Id) -> Response:
+    """Refuse, and tell how it is done."""
+    raise _told(asked, vhost_id, "endpoints:modify")
+
+
 @routes.post("/vhosts/{vhost_id}/operations", **answers(Operation, 201))
-def change_endpoint(asked: Asking, vhost_id: Id) -> Response:
+def change_endpoint(asked: Asking, vhost_id: Id, wanted: NewOperation) -> Response:
     """Refuse, and tell how it is done: endpoints are removed and renewed over SSH."""
-    with asked.reading() as (connection, _):
-        app, vhost = _located(asked, connection, vhost_id, "endpoints:remove")
-    if vhost.default:
-        raise CommandFailedError(2, f"{vhost.external_host} is the app's own address, which it has as long as it lives")
-    name = vhost.user_domain or vhost.external_host.rpartition(":")[2]
-    raise _over_ssh(asked, f"endpoints:remove --app {app.handle} {name}")
+    raise _told(asked, vhost_id, "endpoints:renew" if wanted.type == "renew" else "endpoints:remove")

@@ -225,11 +225,14 @@ def test_endpoints_are_shown_and_told_where_to_be_changed(client: Client, alice:
     for resource, relation, fields, words in [
         (worker, "vhosts", {"type": "tcp"}, f"endpoints:create --app {running} --service worker"),
         (tcp, "operations", {"type": "deprovision"}, f"endpoints:remove --app {running} 30777"),
+        (tcp, "operations", {"type": "renew"}, f"endpoints:renew --app {running} 30777"),
         (own, "operations", {"type": "deprovision"}, "own address"),
     ]:
         with pytest.raises(RefusalError) as refused:
             api.create(resource, relation, fields)
         assert (refused.value.status, words in refused.value.body["message"]) == (422, True)
+    with pytest.raises(RefusalError, match="endpoints:modify"):
+        api.read("PUT", tcp["_links"]["self"]["href"], {"container_port": 80})
     assert alice.ssh("endpoints:remove", "--app", running, "30777").returncode == 0
     assert api.ask("GET", tcp["_links"]["self"]["href"]).status_code == 404
     assert api.everything(worker["_links"]["vhosts"]["href"]) == []
