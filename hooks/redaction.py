@@ -22,8 +22,12 @@ FRAGMENT = 12
 """Characters of a secret's base64 by which a piece of it is known: programs wrap long base64, at 64 or 76 columns, and
 a builder or a log may put something before each line."""
 
-START = 4
-"""Characters of a text that are compared with the beginnings of all secrets at once; the rest rarely needs to be."""
+START = NAMED_LENGTH
+"""Characters by which it is looked up which secrets can begin at some place of a text; none has fewer."""
+DENSE_LENGTH = 4096
+"""Characters of base64 of which every quantum begins a piece that is known. Of longer ones it is one in each line."""
+LINE = 48
+"""Characters from piece to piece there, so that lines of 60 and more have one."""
 
 _RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{FRAGMENT},}}={{0,2}}")
 _TO_STANDARD = str.maketrans("-_", "+/")
@@ -87,7 +91,7 @@ def _forms(value: str) -> Iterator[str]:
 def _fragments(value: str) -> Iterator[str]:
     """Yield pieces, one at each quantum: who sees three characters more of the base64 than a piece has sees one."""
     for start, encoded in _base64_of(value):
-        for at in range(-start % 4, len(encoded) - FRAGMENT + 1, 4):
+        for at in range(-start % 4, len(encoded) - FRAGMENT + 1, 4 if len(encoded) <= DENSE_LENGTH else LINE):
             yield encoded[at : at + FRAGMENT]
 
 
@@ -112,33 +116,46 @@ class Redactor:
     """
 
     def __init__(self, hidden: Patterns) -> None:
-        self._secrets = hidden.words
         self._fragments = hidden.fragments
-        self._pattern = re.compile("|".join(map(re.escape, self._secrets))) if self._secrets else None
-        self._longest = max(map(len, self._secrets), default=0)
-        self._starts = {secret[:length] for secret in self._secrets for length in range(1, START + 1)}
+        # Not one regular expression of all of them: compiling it takes minutes where values are long.
+        self._by_start: dict[str, list[str]] = {}
+        for word in hidden.words:
+            self._by_start.setdefault(word[:START], []).append(word)
+        self._shorter_starts = {start[:length] for start in self._by_start for length in range(1, START)}
         self._held = ""
 
     def feed(self, text: str) -> str:
         """Take in some text, and return what can be shown by now."""
-        if self._pattern is None:
-            return text
-        text = self._held + text
-        shown, position = [], 0
-        held_from = self._beginning(text)
-        for match in self._pattern.finditer(text):
-            if match.start() >= held_from:
-                break  # it may be the beginning of a longer one
-            shown += [text[position : match.start()], SHOWN]
-            position = match.end()
-        held_from = max(held_from, position)
-        self._held = text[held_from:]
-        return self._without_fragments("".join([*shown, text[position:held_from]]))
+        return self._shown(text, to_the_end=False)
 
     def flush(self) -> str:
         """Return what was held back; the stream has ended."""
-        held, self._held = self._held, ""
-        return self._without_fragments(self._pattern.sub(SHOWN, held)) if self._pattern else held
+        return self._shown("", to_the_end=True)
+
+    def _shown(self, text: str, *, to_the_end: bool) -> str:
+        if not self._by_start:
+            return text
+        text = self._held + text
+        shown = []
+        position = at = 0
+        while at < len(text):
+            words = self._by_start.get(text[at : at + START])
+            left = len(text) - at
+            if words is None:
+                if not to_the_end and left < START and text[at:] in self._shorter_starts:
+                    break
+                at += 1
+                continue
+            if not to_the_end and any(len(word) > left and word.startswith(text[at:]) for word in words):
+                break  # it may be the beginning of this one, even where a shorter one is complete
+            found = next((word for word in words if text.startswith(word, at)), None)
+            if found is None:
+                at += 1
+                continue
+            shown += [text[position:at], SHOWN]
+            position = at = at + len(found)
+        self._held = text[at:]
+        return self._without_fragments("".join([*shown, text[position:at]]))
 
     def _without_fragments(self, text: str) -> str:
         if not self._fragments:
@@ -147,12 +164,3 @@ class Redactor:
 
     def _has_fragment(self, run: str) -> bool:
         return not self._fragments.isdisjoint([run[at : at + FRAGMENT] for at in range(len(run) - FRAGMENT + 1)])
-
-    def _beginning(self, text: str) -> int:
-        """Return where the longest end of `text` starts that is a proper beginning of a secret."""
-        for start in range(max(0, len(text) - self._longest + 1), len(text)):
-            if text[start : start + START] in self._starts:
-                end = text[start:]
-                if any(len(secret) > len(end) and secret.startswith(end) for secret in self._secrets):
-                    return start
-        return len(text)

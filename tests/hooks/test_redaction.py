@@ -1,12 +1,15 @@
 import base64
 import json
+import random
+import re
 from itertools import pairwise
 from urllib.parse import quote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hooks.redaction import Redactor, patterns
+from hooks.redaction import Patterns, Redactor, patterns
+from store.config import VALUE_LIMIT
 from store.secret import SHOWN, Secret
 
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)
@@ -80,6 +83,29 @@ def test_wrapped_base64_of_a_text_that_contains_it_shows_no_line_of_it(
         of_the_secret = line[max(0, first - number * columns) :].rstrip("=")
         if len(of_the_secret) >= 16:
             assert line not in shown
+
+
+def test_the_longest_values_are_hidden_as_any() -> None:
+    size = VALUE_LIMIT // 4 * 3
+    values = [base64.b64encode(random.Random(number).randbytes(size)) for number in range(4)]
+    redactor = Redactor(patterns([{f"V{n}": Secret(value.decode()) for n, value in enumerate(values)}]))
+    assert redactor.feed(f"<{values[2].decode()}>") + redactor.flush() == f"<{SHOWN}>"
+    wrapped = base64.encodebytes(b"before it " + values[3]).decode()
+    shown = "".join(map(redactor.feed, wrapped.splitlines(keepends=True))) + redactor.flush()
+    assert all(line not in shown for line in wrapped.splitlines()[1:-1])
+
+
+few_letters = st.text("ab", min_size=8, max_size=11)
+
+
+@given(st.lists(few_letters, min_size=1, max_size=4), st.text("abc", max_size=60), st.lists(st.integers(0, 60)))
+def test_it_does_not_matter_where_a_text_is_cut(values: list[str], text: str, cuts: list[int]) -> None:
+    places = sorted({0, *(cut for cut in cuts if cut < len(text)), len(text)})
+    hidden = Patterns(tuple(sorted(set(values), key=len, reverse=True)), frozenset())
+    whole, cut = Redactor(hidden), Redactor(hidden)
+    expected = re.sub("|".join(hidden.words), SHOWN, text)
+    assert whole.feed(text) + whole.flush() == expected
+    assert "".join(cut.feed(text[start:end]) for start, end in pairwise(places)) + cut.flush() == expected
 
 
 def test_long_words_that_are_no_base64_of_a_secret_stay() -> None:
