@@ -39,7 +39,7 @@ CONTAINER_LOOK_SECONDS = 0.05
 _PARSE_ERROR = re.compile(r"dockerfile parse error (?:on )?line ([0-9]+): (.*)", re.IGNORECASE)
 _BUILDERS_OWN = re.compile(r"Step [0-9]+/[0-9]+ : | ---> |Removing intermediate container |Successfully ")
 """What the builder writes itself starts a line, even where a program left its last one open."""
-_STEP = re.compile(r"Step ([0-9]+)/([0-9]+) : ")
+_STEP = re.compile(r"Step ([0-9]{1,6})/([0-9]{1,6}) : ")  # a program that prints alike must not make it fail
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})\n")
 _RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12})\n")
 _VANISHED = re.compile(r"unable to find image \"?sha256:[0-9a-f]{64}\"?")
