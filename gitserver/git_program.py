@@ -94,13 +94,21 @@ def connectivity(repository: Path) -> list[str]:
     ]
 
 
-def history_of(repository: Path, path: str) -> list[str]:
-    """Return the words of git-log(1) that list each version of what matches `path` in the new history of commits.
+def commits_that_change(repository: Path, path: str) -> list[str]:
+    """Return the words of git-rev-list(1) that name the commits of new history that change what matches `path`.
 
-    It reads their ids from standard input; new is what no ref leads to. Merges are compared with each of their parents.
+    It reads ids from standard input; new is what no ref leads to. It keeps no commit's text, as git-log(1) would.
     """
-    words = ("--stdin", "--not", "--all", "--full-history", "-m", "--format=", "--raw", "--no-abbrev", "--no-renames")
-    return [*_git(repository, {"log.showRoot": "true", **MODEST}), "log", *words, "--diff-filter=d", "--", path]
+    return [*_git(repository, MODEST), "rev-list", "--stdin", "--not", "--all", "--full-history", "--", path]
+
+
+def versions_in(repository: Path, path: str) -> list[str]:
+    """Return the words of git-diff-tree(1) that list each version of what matches `path` in some commits.
+
+    It reads their ids from standard input. Merges are compared with each of their parents.
+    """
+    words = ("--stdin", "-m", "--root", "--no-commit-id", "--raw", "--no-abbrev", "--no-renames", "--diff-filter=d")
+    return [*_git(repository, MODEST), "diff-tree", *words, "--", path]
 
 
 def gc(repository: Path) -> list[str]:

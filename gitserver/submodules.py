@@ -24,6 +24,9 @@ from gitserver.quarantine import Quarantine
 
 FILE = b".gitmodules"
 
+PATHS = ":(icase).gitmodules"
+"""The file, as some file systems would find it too (gitglossary(7), pathspec)."""
+
 MAX_BYTES = 1 << 20
 """Longest file. Each entry takes some hundred bytes."""
 
@@ -32,6 +35,9 @@ MAX_TOTAL_BYTES = 16 << 20
 
 MAX_SECONDS = 300
 """Processor time of a search. A million commits take some ten."""
+
+MAX_LISTING_BYTES = 24 << 20
+"""Memory for the commits that change such a file, of which most histories have a few."""
 
 MAX_SEARCHES = 20
 """Most refs of one push that are told apart by a search each; with more, one that is refused is the end of all."""
@@ -92,77 +98,90 @@ def check_versions(quarantine: Quarantine, versions: Iterable[bytes]) -> None:
 class Search:
     """A search of a push's new history for such files, which goes on while other things are looked at.
 
-    `tips` are the push's new objects. With C git, it is a program of its own; without, every object has been looked at
-    when it came. Objects that are still in memory are plain, and so no such file.
+    `tips` are the push's new objects. With C git, it is two programs of its own; without, every object has been looked
+    at when it came. Objects that are still in memory are plain, and so no such file.
     """
 
     def __init__(self, repository: Path, quarantine: Quarantine, tips: Sequence[str]) -> None:
         self._repository = repository
         self._quarantine = quarantine
         self._tips = sorted(set(tips))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._listing: _Listing | None = None
 
     def __enter__(self) -> Self:
         if self._tips and not self._quarantine.empty and git_program.installed():
-            self._process = self._begin(self._tips)
+            self._listing = _Listing(self._repository, self._quarantine, self._tips)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            _end(self._process)
+        if self._listing is not None:
+            self._listing.end()
 
     def unsafe(self, whole: Collection[str]) -> dict[str, str]:
         """Return those of the tips in `whole`, which lead to nothing that is missing, that are refused, and why."""
-        if self._process is None or not whole or (reason := _found(self._process, self._quarantine)) is None:
+        if self._listing is None or not whole or (reason := self._listing.refusal()) is None:
             return {}
         if len(whole) > MAX_SEARCHES:
             return dict.fromkeys(whole, reason)
         reasons = {tip: self._reason(tip) for tip in sorted(whole)}
         return {tip: reason for tip, reason in reasons.items() if reason is not None}
 
-    def _begin(self, tips: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _reason(self, tip: str) -> str | None:
+        listing = _Listing(self._repository, self._quarantine, [tip])
+        try:
+            return listing.refusal()
+        finally:
+            listing.end()
+
+
+class _Listing:
+    """Every version of the file in the new history of `tips`, listed by one program from what another finds."""
+
+    def __init__(self, repository: Path, quarantine: Quarantine, tips: Sequence[str]) -> None:
+        self._quarantine = quarantine
+        commits = self._start(git_program.commits_that_change(repository, PATHS), subprocess.PIPE)
+        # Those that it has looked at stay in its memory, however long their messages are.
+        words = git_program.limited(git_program.versions_in(repository, PATHS), MAX_LISTING_BYTES)
+        with cast(IO[bytes], commits.stdout) as found:
+            versions = self._start(words, found)
+        self._programs = (commits, versions)
+        # It reads all of its input before it does anything else.
+        with suppress(BrokenPipeError), cast(IO[bytes], commits.stdin) as stdin:
+            stdin.write("".join(f"{tip}\n" for tip in tips).encode())
+
+    def refusal(self) -> str | None:
+        """Wait for what is listed, and return why that is refused."""
+        listed = cast(IO[bytes], self._programs[1].stdout).read()
+        if any(program.wait() != 0 for program in self._programs):
+            return "its history cannot be searched for .gitmodules"
+        try:
+            versions = {oid for mode, oid in _ENTRY.findall(listed) if check_entry(int(mode, 8), FILE)}
+            check_versions(self._quarantine, versions)
+        except UnsafeSubmoduleError as error:
+            return str(error)
+        return None
+
+    def end(self) -> None:
+        """Stop it, if it still goes on."""
+        for program in self._programs:
+            program.kill()
+            program.wait()
+        cast(IO[bytes], self._programs[1].stdout).close()
+
+    def _start(self, words: Sequence[str], source: int | IO[bytes]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            git_program.history_of(self._repository, ":(icase).gitmodules"),
+            words,
             env=git_program.environment(self._quarantine.environment),
-            stdin=subprocess.PIPE,
+            stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         # What a hostile history makes of comparing each merge with each parent has an end.
         with suppress(ProcessLookupError):
             resource.prlimit(process.pid, resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
-        # It reads all of its input before it does anything else.
-        with suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
-            stdin.write("".join(f"{tip}\n" for tip in tips).encode())
         return process
-
-    def _reason(self, tip: str) -> str | None:
-        process = self._begin([tip])
-        try:
-            return _found(process, self._quarantine)
-        finally:
-            _end(process)
-
-
-def _found(process: subprocess.Popen[bytes], quarantine: Quarantine) -> str | None:
-    """Wait for what a search finds, and return why that is refused."""
-    listed = cast(IO[bytes], process.stdout).read()
-    if process.wait() != 0:
-        return "its history cannot be searched for .gitmodules"
-    try:
-        versions = {oid for mode, oid in _ENTRY.findall(listed) if check_entry(int(mode, 8), FILE)}
-        check_versions(quarantine, versions)
-    except UnsafeSubmoduleError as error:
-        return str(error)
-    return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    cast(IO[bytes], process.stdout).close()
 
 
 def _check_name(name: bytes) -> None:

@@ -15,7 +15,7 @@ from dulwich.objects import ShaFile
 
 from gitserver.limits import INFLATION_FLOOR_BYTES
 from tests.gitserver.conftest import Door, assert_sound, server_git, workspace
-from tests.gitserver.test_receive_pack import FIRST
+from tests.gitserver.test_receive_pack import FILE, FIRST, TREE
 from tests.gitserver.test_small_pack import entry, offset, packed
 from tests.gitserver.wire import blob, commit, new, pack, push, tree
 
@@ -132,6 +132,19 @@ def test_half_a_megabyte_does_not_fill_the_memory(start_door: Callable[..., Door
     assert peak.stop() < 40 << 20
     assert "taking the push apart takes more than 24 MiB of memory" in answer.report[0]
     assert server_git(door, "shop", "for-each-ref") == ""
+    assert_sound(door, "shop")
+
+
+def test_a_history_of_long_messages_is_searched_in_little_memory(door: Door) -> None:
+    text = NOISE(10_000).hex().encode() * 100
+    made = [FIRST]
+    for number in range(60):
+        made.append(commit(tree(), made[-1], message=b"%d " % number + text))
+    made.append(commit(TREE, made[-1]))
+    peak = Peak(door)
+    answer = push(door, new("refs/heads/b", made[-1]), data=pack(FILE, TREE, tree(), *made))
+    assert answer.report == ["unpack ok", "ok refs/heads/b"]
+    assert peak.stop() < 40 << 20
     assert_sound(door, "shop")
 
 
