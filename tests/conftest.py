@@ -56,7 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if isinstance(item, pytest.Function) and "engine" in item.fixturenames}
     slow.add(Path(__file__).with_name("test_setup.py"))  # it installs everything once more
-    items.sort(key=lambda item: item.path not in slow)
+    # A container on the first engine's default network has failed to start after a second engine was killed and started
+    # again beside it; so that story comes last of them.
+    items.sort(key=lambda item: (item.path not in slow, item.path.name == "test_engine_restart.py"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
