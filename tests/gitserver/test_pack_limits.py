@@ -184,11 +184,15 @@ class Peak:
         while not self._over.wait(0.02):
             self._most = max(self._most, self._now())
 
+    def _is_another(self, child: int) -> bool:
+        # Between vfork(2) and exec a child shows its parent's memory, which is there once.
+        return Path(f"/proc/{child}/exe").readlink() != Path(f"/proc/{self._door.process.pid}/exe").readlink()
+
     def _now(self) -> int:
         processes = [self._door.process.pid]
         for task in Path(f"/proc/{processes[0]}/task").iterdir():
             with suppress(OSError):
-                processes += map(int, (task / "children").read_text().split())
+                processes += filter(self._is_another, map(int, (task / "children").read_text().split()))
         total = 0
         for process in processes:
             with suppress(OSError):
