@@ -18,6 +18,13 @@ class PushLimitError(SlipwayError):
     """A push brings more than this server takes. Nothing of it was kept."""
 
 
+MORE_PER_HELD_BYTE = 8
+"""Text is compressed to a sixth or so, and a delta takes what it is made from and what it makes at the same time."""
+
+MOST_MORE_BYTES = 256 << 20
+"""However much somebody has sent before."""
+
+
 @dataclass(frozen=True)
 class PushLimits:
     """What one push may bring. Its methods raise PushLimitError."""
@@ -89,14 +96,22 @@ class PushLimits:
         """Return the bytes in which a pack of so many objects is taken apart."""
         return max(self.unpack_bytes, self.unpack_bytes // 2 + objects * bytes_per_object)
 
-    def no_memory(self) -> PushLimitError:
-        """Return what to say of a pack that cannot be taken apart in so much memory.
+    def more_unpack_memory(self, memory: int, held_bytes: int) -> int:
+        """Return what may be taken in place of `memory` where `held_bytes` lie on the disk, of the pack and before.
+
+        Deltas of large files need it, and whoever has such files has sent them once; a bomb is small.
+        """
+        more = min(MOST_MORE_BYTES, MORE_PER_HELD_BYTE * held_bytes)
+        return (memory + more) >> 20 << 20  # whole MiB, to be told of
+
+    def no_memory(self, memory: int | None = None) -> PushLimitError:
+        """Return what to say of a pack that cannot be taken apart in so many bytes of memory.
 
         With a depth of 0, git-pack-objects(1) uses no delta that it has either; `core.bigFileThreshold` leaves those.
         """
         return PushLimitError(
-            f"taking the push apart takes more than {size(self.unpack_bytes)} of memory, as deltas of large files do; "
-            "send them whole, with git -c pack.depth=0 push, or keep large files elsewhere "
+            f"taking the push apart takes more than {size(memory or self.unpack_bytes)} of memory, as deltas of large "
+            "files do; send them whole, with git -c pack.depth=0 push, or keep large files elsewhere "
             f"({_whoever('unpack_memory')})"
         )
 

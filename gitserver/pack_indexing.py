@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,15 +78,17 @@ class PackIndexing:
             env["GIT_SHALLOW_FILE"] = str(self._shallow_file(shallow))
         for name in self.fsck.unknown:
             self.say(f"warning: skipping unknown msg id '{name}' of receive.fsck\n".encode())
-        outcome = self._run(env)
+        memory = self.limits.unpack_memory(int.from_bytes(self.received[COUNT]), git_program.INDEX_BYTES_PER_OBJECT)
+        outcome = self._run(env, memory)
         if outcome.short_of_memory and outcome.whole:
             # The threads resolve deltas side by side, each with objects of its own: one by itself may have enough.
             with self._draft() as file:
-                outcome = self._run(env, file)
+                memory = self.limits.more_unpack_memory(memory, os.fstat(file.fileno()).st_size + self._held_before())
+                outcome = self._run(env, memory, file)
         if b"exceeds maximum allowed size" in outcome.errors:
             self.limits.check_pack(self.limits.pack_bytes + 1)
         if outcome.short_of_memory:
-            raise self.limits.no_memory()
+            raise self.limits.no_memory(memory)
         if outcome.status not in (0, NOT_SELF_CONTAINED) or not outcome.named:
             raise DamagedPackError("index-pack abnormal exit")
         if outcome.status == 0 and not shallow:
@@ -111,8 +114,12 @@ class PackIndexing:
         path.write_text("".join(f"{oid}\n" for oid in ends))
         return path
 
-    def _run(self, env: dict[str, str], again: IO[bytes] | None = None) -> _Outcome:
-        """Run the program on what the client sends, or on a pack that has come, one delta after the other."""
+    def _held_before(self) -> int:
+        """Return the bytes of the repository's own packs."""
+        return sum(path.stat().st_size for path in self.repository.path.glob("objects/pack/*.pack"))
+
+    def _run(self, env: dict[str, str], memory: int, again: IO[bytes] | None = None) -> _Outcome:
+        """Run the program in so many bytes on what the client sends, or on a pack that has come, delta after delta."""
         words = git_program.index_pack(
             self.repository.path,
             fsck=self.fsck.options,
@@ -120,7 +127,6 @@ class PackIndexing:
             most_bytes=self.limits.pack_bytes,
             threads=None if again is None else 1,
         )
-        memory = self.limits.unpack_memory(int.from_bytes(self.received[COUNT]), git_program.INDEX_BYTES_PER_OBJECT)
         said: list[bytes] = []
         outcome = _Outcome(0, b"", named=False, whole=False)
         with git_program.running(
