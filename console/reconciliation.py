@@ -66,11 +66,14 @@ class _Watch:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        # Of before the comparison: what changes during it may be of an app whose turn is over already. What the
+        # comparison itself changes leads to one more, which finds nothing.
+        standing = self._releaser.standing()
         everything = self._upkeep.overdue or time.monotonic() - self._reconciled > RECONCILE_SECONDS
-        if everything or self._releaser.standing() != self._standing:
+        if everything or standing != self._standing:
             self._upkeep.reconcile()
             self._reconciled = time.monotonic()
-            self._standing = self._releaser.standing()
+            self._standing = standing
 
 
 def _tried(step: Callable[[], None]) -> bool:
