@@ -19,13 +19,17 @@ from typing import IO
 
 from store.errors import SlipwayError
 
-GROUP = 128
-"""Blobs that one process is asked for at a time. Their names have to fit into a pipe's 64 KiB, or both sides would wait
-for each other."""
+GROUP = 64
+"""Blobs that one process is asked for at a time."""
+AHEAD = 3
+"""Groups that it is asked for before the first one is read, so that it never waits for the next question. The names of
+all of them have to fit into a pipe's 64 KiB, or both sides would wait for each other."""
 PIECE = 256 << 10
 """Bytes that are read at once."""
 PIPE = 1 << 20
 """Bytes that a process may be ahead of its reader; with Linux's own 64 KiB it would stop at every few files."""
+BUFFER = 64 << 10
+"""Bytes that a small file is cut from; with the usual 8 KiB nearly every one took a read of its own."""
 READERS = 2
 
 
@@ -71,6 +75,7 @@ class Reader:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=BUFFER,
                 env=kept,
             )
         except FileNotFoundError:
@@ -125,7 +130,7 @@ def contents(repository: Path, ids: Iterable[bytes]) -> Iterator[Content]:
         readers = itertools.cycle([stack.enter_context(Reader(repository)) for _ in range(READERS)])
         asked = deque[tuple[Reader, list[bytes]]]()
         for group in _groups(ids):
-            if len(asked) == READERS:
+            if len(asked) == READERS * AHEAD:
                 reader, names = asked.popleft()
                 yield from reader.answers(names)
             reader = next(readers)

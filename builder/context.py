@@ -40,6 +40,9 @@ _SHORT = 100
 _ELEVEN_OCTAL_DIGITS = 8**11
 _USTAR = b"ustar\x0000".ljust(72, b"\0") + b"0000000\0" * 2 + bytes(167)
 """From the magic number to the end of the block: no owners' names, no device, no prefix."""
+_SUM = sum(_USTAR) + 8 * ord(" ")
+"""What is the same in the checksum of every header; its own field counts as blanks."""
+_ROOT, _TIME = b"%07o\0%07o\0" % (0, 0), b"%011o\0" % TIME_STAMP
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LONGEST_POINTER = 1024
 """Bytes; the Git LFS specification says that a pointer file is smaller."""
@@ -219,18 +222,9 @@ def _file(path: bytes, mode: int, content: bytes) -> Iterator[bytes]:
 def _header(path: bytes, kind: bytes, mode: int, *, size: int = 0, link: bytes = b"") -> bytes:
     if len(path) <= _SHORT and len(link) <= _SHORT and size < _ELEVEN_OCTAL_DIGITS:
         # The same bytes as below, in a tenth of the time, which counts with tens of thousands of files.
-        start = b"%b%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
-            path,
-            bytes(_SHORT - len(path)),
-            mode,
-            0,
-            0,
-            size,
-            TIME_STAMP,
-        )
-        end = kind + link + bytes(_SHORT - len(link)) + _USTAR
-        checksum = sum(start) + sum(end) + 8 * ord(" ")
-        return start + b"%06o\0 " % checksum + end
+        start = b"%b%07o\0%b%011o\0%b" % (path.ljust(_SHORT, b"\0"), mode, _ROOT, size, _TIME)
+        end = kind + link.ljust(_SHORT, b"\0")
+        return b"%b%06o\0 %b%b" % (start, sum(start) + sum(end) + _SUM, end, _USTAR)
     member = tarfile.TarInfo(path.decode("utf-8", "surrogateescape"))
     member.type, member.mode, member.size, member.mtime = kind, mode, size, TIME_STAMP
     member.linkname = link.decode("utf-8", "surrogateescape")
