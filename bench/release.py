@@ -1,8 +1,9 @@
 """Releases under load, with wrk: `python -m bench.release` (Debian: apt-get install wrk).
 
 Rolls an app out again and again while 40 connections ask it for pages, and prints what became of the requests; then
-what a release costs beyond the engine's own work. Runs on the engine that DOCKER_HOST names, under names of its own
-that it removes. Absolute times say little about another machine; p99 is compared with the same load without a release.
+what a release costs beyond the engine's own work. Runs on the engine that answers already, under names of its own that
+it removes, or on a private one. Absolute times say little about another machine; p99 is compared with the same load
+without a release.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 import docker
 
 from demo import base_image
+from demo.engine import answering, private_engine
 from releaser import container, network
 from releaser.engine import Engine
 from releaser.haproxy import Proxy
@@ -248,17 +250,18 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="this part only; repeatable, all by default")
     options = parser.parse_args()
     parts = options.part or PARTS
-    engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     base = f"slipway-bench-{uuid.uuid4().hex[:8]}:python"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
+        engine = answering() or stack.enter_context(private_engine(folder / "engine"))
         client = stack.enter_context(closing(docker.DockerClient(engine)))
         base_image.import_base_image(engine, base, base_image.PYTHON)
         stack.callback(client.images.remove, base, force=True)
         image = build(client, base)
         stack.callback(client.images.remove, image, force=True)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        house = House(engine, folder, image)
+        (folder / "proxy").mkdir()
+        house = House(engine, folder / "proxy", image)
         stack.callback(house.releaser.remove_everything)
         house.roll_out()
         print(f"{os.cpu_count()} cores, Linux {platform.release()}, Docker {client.version()['Version']}\n")
