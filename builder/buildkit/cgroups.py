@@ -123,10 +123,19 @@ class Watch:
             if now - since > YOUNG_SECONDS:
                 continue
             with suppress(OSError):
-                if self._mark in (_PROC / str(number) / "environ").read_bytes().split(b"\0"):
-                    found.add((_PROC / str(number) / "cgroup").read_text())
+                if not self._marked(number):
+                    continue
+                group = (_PROC / str(number) / "cgroup").read_text()
+                # Of a process that has ended meanwhile, version 1 names the root group, which has the whole machine's
+                # memory (kernel/cgroup/cgroup.c, proc_cgroup_show).
+                if self._marked(number):
+                    found.add(group)
                     self._since[number] = now - 2 * YOUNG_SECONDS
         return found - set(self._steps)
+
+    def _marked(self, number: int) -> bool:
+        """Whether a process lives and is of this build. Raises OSError if there is none of that number."""
+        return self._mark in (_PROC / str(number) / "environ").read_bytes().split(b"\0")
 
 
 @dataclass(frozen=True)

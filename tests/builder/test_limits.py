@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.buildkit import cgroups
 from builder.limits import Limits, MemoryLimitError, OutputLimitError, size
 from demo.registry import Registry
 from store.errors import CancelledError
@@ -49,6 +51,24 @@ class TestMemory:
         workbench.options = replace(workbench.options, limits=Limits(memory=64 << 20))
         with pytest.raises(Exception, match=r"RUN exit 2 ended with exit status 2\.$"):
             workbench.build({"Dockerfile": f"FROM {private_small}\nRUN exit 2\n"}, account(registry))
+
+
+def test_a_step_that_ends_while_it_is_looked_at_is_not_taken_for_the_whole_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = cgroups.Watch(Limits(memory=64 << 20), "mark.invalid", stop=lambda: None)
+    with subprocess.Popen(["sleep", "600"], env={cgroups.VARIABLE: "mark.invalid"}) as step:
+        process, read = Path(f"/proc/{step.pid}"), Path.read_text
+
+        def read_too_late(path: Path) -> str:
+            if path == process / "cgroup":
+                step.kill()
+                assert comes_true(lambda: "State:\tZ" in read(process / "status"))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_text", read_too_late)
+        watch._look()
+    assert not watch.stopped
 
 
 @pytest.mark.parametrize("builder", ["buildkit"])
