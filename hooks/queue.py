@@ -113,10 +113,17 @@ class Queue:
                 self._start_what_can()
 
     @contextmanager
-    def idle(self, app_id: int) -> Iterator[bool]:
-        """Yield whether nothing of an app runs, and if so start nothing of it while the block runs."""
+    def idle(self, app_id: int, seconds: float = 0.0) -> Iterator[bool]:
+        """Yield whether nothing of an app runs, and if so start nothing of it while the block runs.
+
+        What runs has `seconds` to end.
+        """
+
+        def is_idle() -> bool:
+            return not (self._pauses or app_id in self._running or app_id in self._held)
+
         with self._changed:
-            free = not (self._stopping or self._pauses or app_id in self._running or app_id in self._held)
+            free = self._changed.wait_for(is_idle, timeout=seconds) and not self._stopping
             if free:
                 self._held.add(app_id)
         try:

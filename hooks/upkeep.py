@@ -24,6 +24,10 @@ from store.operations import Operation
 
 log = structlog.get_logger()
 
+PATIENCE_SECONDS = 3.0
+"""How long a command that changes routes waits for an operation that is about to end, or for another look at the app.
+Whoever has just pushed comes while the former release is drained."""
+
 
 class Upkeep:
     """Keeps what runs as the records say. `open_operation` opens one, as `hooks.operations` does."""
@@ -83,12 +87,13 @@ class Upkeep:
         """Whether an app's turn to be mended came while it had an operation."""
         return bool(self._put_off)
 
-    def mend(self, app: App) -> None:
+    def mend(self, app: App, patience: float = 0.0) -> None:
         """Make what runs of one app agree with its records, unless an operation is just doing so.
 
-        What was recorded during an operation is then `overdue`. Raises SlipwayError.
+        An operation that ends within so many seconds is waited for. What was recorded during a longer one is then
+        `overdue`. Raises SlipwayError.
         """
-        with self._queue.idle(app.id) as idle:
+        with self._queue.idle(app.id, patience) as idle:
             if not idle:
                 self._put_off.add(app.id)
                 return

@@ -117,6 +117,8 @@ def test_an_idle_app_is_held_and_a_busy_one_is_not(order: list[int]) -> None:
     assert busy.entered.wait(SOON)
     with queue.idle(7) as idle:
         assert not idle
+    with queue.idle(7, seconds=0.01) as idle:
+        assert not idle, "it does not wait for ever"
     with queue.idle(8) as idle:
         assert idle
         with queue.idle(8) as again:
@@ -124,7 +126,9 @@ def test_an_idle_app_is_held_and_a_busy_one_is_not(order: list[int]) -> None:
         queue.add(job(2, 8, held))
         assert queue.waiting() == [2]
     assert held.entered.wait(SOON)
-    busy.through.set()
+    threading.Timer(0.05, busy.through.set).start()
+    with queue.idle(7, seconds=SOON) as idle:
+        assert idle, "what ends soon is waited for"
     held.through.set()
     assert queue.drain(SOON)
     with queue.idle(8) as idle:
