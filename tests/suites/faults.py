@@ -21,7 +21,7 @@ from queue import Queue
 import docker
 
 from demo.base_image import import_base_image
-from demo.engine import private_engine
+from demo.engine import private_dockerd
 from demo.person import Person
 from demo.server import Server
 from tests.stories import web_app
@@ -29,7 +29,6 @@ from tests.world import gated_server
 from tests.world.faults import (
     ALONE,
     TOGETHER,
-    EngineDeath,
     Fault,
     Field,
     cancel_everything,
@@ -165,10 +164,9 @@ def main() -> int:
     wrong: list[str] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-faults-")))
-        engine = stack.enter_context(private_engine(folder / "engine"))
-        death = EngineDeath(folder / "engine")
-        faults = FAULTS | {"engine": Fault(death.strike, death.heal)}
-        stack.callback(death.stop)
+        dockerd = stack.enter_context(private_dockerd(folder / "engine"))
+        engine = dockerd.url
+        faults = FAULTS | {"engine": Fault(lambda server: dockerd.kill(), lambda server: dockerd.start())}
         import_base_image(engine, BASE)
         image = ready_image(engine, BASE, folder / "image")
         ground = stack.enter_context(field(folder / "server", engine, BASE, image))

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.person import Person
-from demo.process import Process
 from demo.server import Server
 from hooks.engine_room import EngineRoom
 from store import operations
@@ -231,35 +230,6 @@ def fill_disk(server: Server) -> None:
 def free_disk(server: Server) -> None:
     """Free the space again."""
     (server.data / "filler").unlink()
-
-
-class EngineDeath:
-    """Kills a private engine, and starts it again. `folder` is the engine's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process: Process | None = None
-
-    def strike(self, _server: Server) -> None:
-        """End dockerd as `kill -9` does; containers go on."""
-        pid = int((self._folder / "dockerd.pid").read_text())
-        self._words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
-        environment = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").decode()
-        self._environment = dict(line.split("=", 1) for line in environment.split("\0"))
-        os.kill(pid, signal.SIGKILL)
-        if self._process:
-            self._process.wait()
-        (self._folder / "dockerd.pid").unlink()
-
-    def heal(self, _server: Server) -> None:
-        """Start it again."""
-        self._process = Process(self._words, log=self._folder / "dockerd.log", environment=self._environment)
-        self._process.wait_for(r"API listen on ", 60)
-
-    def stop(self) -> None:
-        """Stop what was started."""
-        if self._process:
-            self._process.stop()
 
 
 def family(process: int) -> list[int]:
