@@ -25,7 +25,7 @@ from store.operations import Operation
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 3.0
-"""How long a command that changes routes waits for an operation that is about to end, or for another look at the app.
+"""How long whoever wants an app mended waits for an operation that is about to end, or for another look at the app.
 Whoever has just pushed comes while the former release is drained."""
 
 
@@ -73,7 +73,7 @@ class Upkeep:
             everything = apps.everywhere(connection)
         for app in everything:
             try:
-                self.mend(app)
+                self.mend(app, patience=0.0)
             except EngineUnreachableError:
                 raise
             except SlipwayError as error:
@@ -87,10 +87,10 @@ class Upkeep:
         """Whether an app's turn to be mended came while it had an operation."""
         return bool(self._put_off)
 
-    def mend(self, app: App, patience: float = 0.0) -> None:
+    def mend(self, app: App, patience: float = PATIENCE_SECONDS) -> None:
         """Make what runs of one app agree with its records, unless an operation is just doing so.
 
-        An operation that ends within so many seconds is waited for. What was recorded during a longer one is then
+        An operation that ends within `patience` seconds is waited for. What was recorded during a longer one is then
         `overdue`. Raises SlipwayError.
         """
         with self._queue.idle(app.id, patience) as idle:

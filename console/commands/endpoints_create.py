@@ -8,7 +8,6 @@ import click
 
 from console.grammar import Call, command, of_app
 from hooks.addresses import Addresses
-from hooks.upkeep import PATIENCE_SECONDS
 from releaser import certificate as certificates
 from releaser import services as processes
 from releaser.procfile import MAX_NAME
@@ -95,7 +94,7 @@ def endpoints_create(
     wanted = Endpoint(host, tcp_port, service, port, bundle, managed=managed, redirect=redirect)
     with room.store.write() as connection:
         records.add(connection, room.store.seal, call.app(connection, handle, environment), wanted)
-    room.operations.upkeep.mend(app, PATIENCE_SECONDS)
+    room.operations.upkeep.mend(app)
     call.print(room.addresses.url_of(wanted))
 
 

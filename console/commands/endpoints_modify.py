@@ -6,7 +6,6 @@ import click
 
 from console.commands.endpoints_create import certificate_for, certificate_option, managed_option
 from console.grammar import Call, command, of_app
-from hooks.upkeep import PATIENCE_SECONDS
 from store import endpoints as records
 from store.endpoints import Endpoint
 from store.errors import UsageError
@@ -61,4 +60,4 @@ def endpoints_modify(
             managed=managed or (endpoint.managed and source is None),
             redirect=redirect,
         )
-    room.operations.upkeep.mend(app, PATIENCE_SECONDS)
+    room.operations.upkeep.mend(app)

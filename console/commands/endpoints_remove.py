@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from console.grammar import Call, command, of_app
-from hooks.upkeep import PATIENCE_SECONDS
 from store import endpoints as records
 from store.errors import UsageError
 
@@ -22,4 +21,4 @@ def endpoints_remove(call: Call, handle: str, environment: str | None, host: str
         app = call.app(connection, handle, environment)
         if not records.remove(connection, app, host):
             raise UsageError(f"{handle} has no endpoint {host[:253]!r}; `endpoints --app {handle}` lists them")
-    call.room.operations.upkeep.mend(app, PATIENCE_SECONDS)
+    call.room.operations.upkeep.mend(app)
