@@ -129,8 +129,9 @@ class Nursery:
             heard = probe.get(
                 container.address, port, policy.path, host, seconds=min(left, ATTEMPT_SECONDS), watch=self.watch
             )
-            # A question that the end of the wait cut short tells less than the answer before it.
-            if isinstance(heard, int) or left > ATTEMPT_SECONDS or not isinstance(answer, int):
+            cut_short = heard is probe.Silence.TIMEOUT and left <= ATTEMPT_SECONDS
+            # The end of the wait says less about the service than an answer that came before it.
+            if not (cut_short and isinstance(answer, int)):
                 answer = heard
             if policy.passed(answer):
                 self._say(f"{name}: healthy, answered {answer} after {time.monotonic() - begun:.1f} s")
