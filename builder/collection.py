@@ -56,6 +56,12 @@ def unneeded(engine: str | None, repository: str, kept: AbstractSet[str], *, lay
     return found
 
 
+def repositories(engine: str | None) -> set[str]:
+    """Return the repositories that the engine's images have names in."""
+    with session(engine, threading.Event()) as client:
+        return {name.rpartition(":")[0] for image in client.images() for name in image["RepoTags"] or ()}
+
+
 def unnamed(engine: str | None, instance: str, kept: AbstractSet[str]) -> list[Unneeded]:
     """Return an installation's images that have no name, no layer above, and whose ids are not among `kept`.
 

@@ -1,7 +1,8 @@
 """Collecting images: which ones no release needs any more, and when that is looked at.
 
-After an operation its own app is looked at, since it has just made an older release one too many; once a day every app,
-for what crashes and failed deploys have left; and every app at once when the engine's disk gets full.
+After an operation its own app is looked at, since it has just made an older release one too many; each minute what has
+no name, and what apps have left that are gone; once a day every app, for what crashes and failed deploys have left; and
+every app at once when the engine's disk gets full.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 
 DAY_SECONDS = 24 * 60 * 60.0
 LOOK_SECONDS = 60.0
-"""How often the engine is asked how full its disk is."""
+"""How often the engine is asked how full its disk is, and whether anything is left over that nobody can want."""
 FULL_SECONDS = 15 * 60.0
 """How long a disk that is still too full is left alone: what could be removed has been removed."""
 
@@ -114,7 +115,16 @@ class Collector:
         return images
 
     def _tidy(self) -> None:
-        """Remove what the last kill or cancelled build has left without a name, unless something runs just now."""
+        """Remove what is left of apps that are gone, and what the last kill or cancelled build has left without a name.
+
+        The first is there if the engine was not when they went. The second is looked at only while nothing runs.
+        """
+        with self._store.read() as connection:
+            gone = {repository_of(self._store, app): app for app in apps.deprovisioned(connection)}
+        for repository in collection.repositories(self._engine) & gone.keys():
+            with self._queue.idle(gone[repository].id) as free:
+                if free:
+                    _tell(self._of_app(gone[repository], None, dry_run=False, layers=True), app=gone[repository].handle)
         with self._queue.quiet() as free:
             if free:
                 _tell(self._without_name(None, dry_run=False))

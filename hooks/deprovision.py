@@ -51,7 +51,7 @@ def deprovision(
             collection.forget(store, engine, app)
     except SlipwayError as error:
         # The app is gone; an image more or less is no reason to say that it is not.
-        log.line(f"its images stay until the next collection of images: {error}")
+        log.line(f"its images stay until the engine answers again: {error}")
     with step("commit"), store.write() as connection:
         operations.finish(connection, operation, "succeeded")
     log.line(f"-----> {app.handle} is gone; its name is free")

@@ -117,6 +117,21 @@ def test_everything_goes_early_when_the_disk_is_too_full(
     assert tags() == {"1"}
 
 
+def test_what_an_app_left_that_went_while_the_engine_was_down_is_found_within_a_minute(
+    store: Store, engine: str, app: App, tags: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an app has too much that still is there waits for its day."""
+    release(store, engine, app, 1)
+    monkeypatch.setattr(collection, "LOOK_SECONDS", 0.0)
+    collector = Collector(store, Queue(1), engine, Policy(full=101))
+    collector.look()
+    assert tags() == set("12345")
+    with store.write() as connection:
+        apps.delete(connection, app)
+    collector.look()
+    assert tags() == set()
+
+
 def test_a_dedicated_engine_loses_bases_that_no_release_was_made_from(
     store: Store, engine: str, app: App, private_small: str, small_image: str
 ) -> None:
