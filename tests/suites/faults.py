@@ -166,7 +166,9 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-faults-")))
         dockerd = stack.enter_context(private_dockerd(folder / "engine"))
         engine = dockerd.url
-        faults = FAULTS | {"engine": Fault(lambda server: dockerd.kill(), lambda server: dockerd.start())}
+        # What an operation could not remove while there was no engine is looked for each minute.
+        death = Fault(lambda server: dockerd.kill(), lambda server: dockerd.start(), seconds=90.0)
+        faults = FAULTS | {"engine": death}
         import_base_image(engine, BASE)
         image = ready_image(engine, BASE, folder / "image")
         ground = stack.enter_context(field(folder / "server", engine, BASE, image))

@@ -136,14 +136,14 @@ class Field:
             self._finish(each)
         if fault.heal:
             fault.heal(self.server)
-        return [f"{each}: {sentence}" for each in held for sentence in self._examine(each)]
+        return [f"{each}: {sentence}" for each in held for sentence in self._examine(each, fault.seconds)]
 
     def _finish(self, held: Held) -> None:
         eventually(lambda: not self.examiner.busy(held.app.name), f"{held} is not over")
         for client in held.clients:
             client.end()
 
-    def _examine(self, held: Held) -> list[str]:
+    def _examine(self, held: Held, seconds: float) -> list[str]:
         app, kind, before = held.app, held.kind, held.before
         sentences: list[str] = []
 
@@ -153,7 +153,7 @@ class Field:
             return not sentences
 
         try:
-            eventually(agrees, "", seconds=20)
+            eventually(agrees, "", seconds=seconds)
         except AssertionError:
             return sentences
         if not self.examiner.exists(app.name):
@@ -184,6 +184,8 @@ class Fault:
     strike: Callable[[Server], None]
     heal: Callable[[Server], None] | None = None
     """Ends the fault; None if it is over at once. Operations have to end by themselves before."""
+    seconds: float = 20.0
+    """How soon everything has to agree afterwards."""
 
 
 def kill(server: Server) -> None:
