@@ -172,7 +172,9 @@ class OpenSsh(_OverSsh):
             f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder / 'host_key'}", "StrictModes no",
             f"AuthorizedKeysFile {self.key}.pub", f"PidFile {self.folder / 'pid'}",
             # Its defaults would throttle the case of many at once, which is not what is compared.
-            "MaxStartups 100:30:200", *self.lines,
+            "MaxStartups 100:30:200",
+            # bash reads the user's ~/.bashrc for each command of sshd, and that may take longer than a push.
+            "SetEnv HOME=/nonexistent", *self.lines,
         ]  # fmt: skip
         (self.folder / "sshd_config").write_text("\n".join(config) + "\n")
         with (self.folder / "log").open("wb") as log:
