@@ -15,6 +15,7 @@ from typing import Any
 import anyio.to_thread
 import structlog
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from console import memory
@@ -155,7 +156,7 @@ def run(
     )
     for_strangers = application(site, watching.routes(trusted=False))
     transport = settings.transport
-    asyncio.run(
+    uvloop.run(
         _serve(
             [
                 (interface.on_socket(), on_socket, {}),
