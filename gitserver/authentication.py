@@ -65,6 +65,8 @@ class PublicKeyAuthentication(AuthHandler):
         self._attempts_left = attempts
         self._asked = False
         """Whether the client has asked which methods there are: the method "none" is the way to (RFC 4252, 5.2)."""
+        self._looked_up: tuple[tuple[str, str], User | None] | None = None
+        """The name and the key that were looked up last, and whose they are."""
 
     @property
     def _handler_table(self) -> dict[int, Callable[[paramiko.Message], None]]:
@@ -98,7 +100,7 @@ class PublicKeyAuthentication(AuthHandler):
         blob = m.get_binary()
         key = _read_key(algorithm, blob)
         name = username.decode("ascii", "replace")
-        user = None if key is None else self._identify(name, f"{key.get_name()} {key.get_base64()}")
+        user = None if key is None else self._identified(name, f"{key.get_name()} {key.get_base64()}")
         if key is None or user is None:
             self._fail()
         elif not signed:
@@ -115,6 +117,15 @@ class PublicKeyAuthentication(AuthHandler):
             self._send_auth_result("", "publickey", AUTH_SUCCESSFUL)
         else:
             self._fail()
+
+    def _identified(self, name: str, key: str) -> User | None:
+        """Return who that is. A client signs right after it has asked, and is not looked up twice for it.
+
+        Whatever it asks for then is refused if its access has been removed in between.
+        """
+        if self._looked_up is None or self._looked_up[0] != (name, key):
+            self._looked_up = (name, key), self._identify(name, key)
+        return self._looked_up[1]
 
     def _fail(self, *, counts: bool = True) -> None:
         """Refuse this attempt; the client's next key gets its turn, up to the limit."""
