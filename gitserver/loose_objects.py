@@ -22,31 +22,50 @@ def write(folder: Path, objects: Mapping[bytes, GitObject]) -> None:
     """Write `objects` into an objects folder.
 
     Each is on the disk when it gets its name: Git leaves that to the kernel by default, but here a ref that moves next
-    stands for what runs, also after a power cut.
+    stands for what runs, also after a power cut. All are written before the first is waited for, since a disk takes
+    many at once in the time of one.
     """
-    for oid, item in sorted(objects.items(), key=lambda pair: _RANK[pair[1].kind]):
-        name = oid.decode("ascii")
-        target = folder / name[:2] / name[2:]
-        if target.exists():
-            # As Git does: `git prune` removes what is old and belongs to no ref, and this is about to belong to one.
-            with suppress(FileNotFoundError):
-                os.utime(target)
-                continue
-        _write(target, item)
+    drafts: dict[Path, Path] = {}
+    try:
+        for oid, item in sorted(objects.items(), key=lambda pair: _RANK[pair[1].kind]):
+            name = oid.decode("ascii")
+            target = folder / name[:2] / name[2:]
+            if target.exists():
+                # As Git does: `git prune` removes what is old and belongs to no ref, and this will belong to one.
+                with suppress(FileNotFoundError):
+                    os.utime(target)
+                    continue
+            drafts[target] = _draft(target, item)
+        for draft in drafts.values():
+            _synchronise(draft)
+        for target, draft in drafts.items():
+            draft.rename(target)
+    except BaseException:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+        raise
 
 
-def _write(target: Path, item: GitObject) -> None:
+def _draft(target: Path, item: GitObject) -> Path:
+    """Write an object beside where it belongs, and return the path."""
     data = zlib.compress(b"%s %d\0%s" % (item.kind, len(item.content), item.content), COMPRESSION)
     target.parent.mkdir(exist_ok=True)
     # The name is that of Git's own drafts, which `git prune` knows.
-    descriptor, draft = tempfile.mkstemp(prefix="tmp_obj_", dir=target.parent)
+    descriptor, name = tempfile.mkstemp(prefix="tmp_obj_", dir=target.parent)
+    draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
             os.fchmod(descriptor, 0o444)
-            os.fsync(descriptor)
-        Path(draft).rename(target)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink()
         raise
+    return draft
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -74,7 +74,7 @@ class Places:
 
     def taken(self) -> list[int]:
         """Return the numbers of all places that are taken."""
-        return [number for number in self._all.tolist() if number]
+        return list(filter(None, self._all.tolist()))
 
     def strangers(self) -> int:
         """Return how many of the places are taken by clients who have not authenticated."""
@@ -112,12 +112,16 @@ class DoorPlaces:
             )
         if sum(other >= _STRANGER for other in taken) >= limits.strangers:
             raise TooManyStrangersError("too many clients are logging in at once; try again in a moment")
-        return self.take_anyway(address)
+        return self._take(number)
 
     def take_anyway(self, address: str) -> Place:
         """Take a place whatever the limits say, in the stead of a connection that is being closed."""
-        for index, number in enumerate(self._row.tolist()):
-            if not number:
-                self._row[index] = self._places.number(address) | _STRANGER
-                return Place(self._row, index)
-        raise NoPlaceError("the server has as many connections as it takes; try again in a moment")
+        return self._take(self._places.number(address))
+
+    def _take(self, number: int) -> Place:
+        try:
+            index = self._row.tolist().index(0)
+        except ValueError:
+            raise NoPlaceError("the server has as many connections as it takes; try again in a moment") from None
+        self._row[index] = number | _STRANGER
+        return Place(self._row, index)
