@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, true
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, bindparam, select
 
 from store import access, audit
 from store.errors import RefusedError, SlipwayError, UsageError
@@ -42,8 +42,41 @@ class App:
     serving_operation_id: int | None
     created_at: datetime
     deleted_at: datetime | None = None
-    environment_id: int = 0
     """When it was deprovisioned: nothing but its operations is left of it then."""
+    environment_id: int = 0
+
+
+class _Questions:
+    """For apps of one kind and the roles of whoever is `by`. Made once: that takes longer than the answer."""
+
+    def __init__(self, *which: ColumnElement[bool]) -> None:
+        by: BindParameter[int] = bindparam("by")
+        mine = (memberships.c.environment_id == apps.c.environment_id) & (memberships.c.user_id == by)
+        own = (app_roles.c.app_id == apps.c.id) & (app_roles.c.user_id == by)
+        self.of_administrators = (
+            select(
+                apps,
+                environments.c.handle.label("environment"),
+                memberships.c.role.label("in_environment"),
+                app_roles.c.role.label("on_app"),
+            )
+            .select_from(apps.join(environments).outerjoin(memberships, mine).outerjoin(app_roles, own))
+            .where(*which)
+            .order_by(apps.c.handle)
+        )
+        has_role = memberships.c.role.is_not(None) | app_roles.c.role.is_not(None)
+        self.of_others = self.of_administrators.where(has_role)
+
+
+_ALL = select(apps, environments.c.handle.label("environment")).join(environments)
+_HAS_HANDLE, _HAS_ID = apps.c.handle == bindparam("sought"), apps.c.id == bindparam("sought")
+_BY_HANDLE, _BY_ID = _ALL.where(_HAS_HANDLE, _LIVE), _ALL.where(_HAS_ID)
+_LIVE_BY_HANDLE, _LIVE_BY_ID, _ANY_BY_ID = (
+    _Questions(_HAS_HANDLE, _LIVE),
+    _Questions(_HAS_ID, _LIVE),
+    _Questions(_HAS_ID),
+)
+_EVERY_LIVE = _Questions(_LIVE)
 
 
 def create(
@@ -113,10 +146,6 @@ def delete(connection: Connection, app: App) -> None:
     )
 
 
-def _all() -> Select[tuple[Any, ...]]:
-    return select(apps, environments.c.handle.label("environment")).join(environments)
-
-
 def _app(row: Row[Any]) -> App:
     return App(
         row.id,
@@ -130,13 +159,13 @@ def _app(row: Row[Any]) -> App:
     )
 
 
-def _apps(connection: Connection, question: Select[tuple[Any, ...]]) -> list[App]:
-    return [_app(row) for row in connection.execute(question)]
+def _apps(connection: Connection, question: Select[tuple[Any, ...]], **which: object) -> list[App]:
+    return [_app(row) for row in connection.execute(question, which)]
 
 
 def by_handle(connection: Connection, handle: str) -> App:
     """Return an app; raises NoSuchAppError."""
-    found = _apps(connection, _all().where(apps.c.handle == handle, _LIVE))
+    found = _apps(connection, _BY_HANDLE, sought=handle)
     if not found:
         raise NoSuchAppError(handle)
     return found[0]
@@ -144,7 +173,7 @@ def by_handle(connection: Connection, handle: str) -> App:
 
 def by_id(connection: Connection, app_id: int) -> App:
     """Return an app that is known to exist, or to have existed."""
-    return _apps(connection, _all().where(apps.c.id == app_id))[0]
+    return _apps(connection, _BY_ID, sought=app_id)[0]
 
 
 def require(connection: Connection, app_id: int) -> App:
@@ -162,7 +191,7 @@ def reachable(
 
     Raises NoSuchAppError if there is none or the user has no role on it at all, RoleTooLowError if a lower one.
     """
-    for app, role in _with_roles(connection, user, apps.c.handle == handle, _LIVE):
+    for app, role in _with_roles(connection, user, _LIVE_BY_HANDLE, sought=handle):
         if environment in (None, app.environment):
             return _allowed(user, app, role, need)
     raise NoSuchAppError(handle)
@@ -175,14 +204,15 @@ def reachable_by_id(
 
     With `deprovisioned`, one that there is no more counts too: roles are kept, as operations are.
     """
-    for app, role in _with_roles(connection, user, apps.c.id == app_id, true() if deprovisioned else _LIVE):
+    questions = _ANY_BY_ID if deprovisioned else _LIVE_BY_ID
+    for app, role in _with_roles(connection, user, questions, sought=app_id):
         return _allowed(user, app, role, need)
     return None
 
 
 def of_user(connection: Connection, user: User, *, least: Role = Role.READ) -> list[App]:
     """Return every app on which a user has a role, at least `least`, by name."""
-    return [app for app, role in _with_roles(connection, user, _LIVE) if role >= least]
+    return [app for app, role in _with_roles(connection, user, _EVERY_LIVE) if role >= least]
 
 
 def _allowed(user: User, app: App, role: Role, need: Role) -> App:
@@ -192,39 +222,27 @@ def _allowed(user: User, app: App, role: Role, need: Role) -> App:
     return app
 
 
-def _with_roles(connection: Connection, user: User, *which: ColumnElement[bool]) -> Iterator[tuple[App, Role]]:
+def _with_roles(
+    connection: Connection, user: User, questions: _Questions, **which: object
+) -> Iterator[tuple[App, Role]]:
     """Yield apps and the user's roles on them, by name.
 
     One question, the same whether an app is not there or somebody else's, so that its time tells nothing.
     """
-    mine = (memberships.c.environment_id == apps.c.environment_id) & (memberships.c.user_id == user.id)
-    own = (app_roles.c.app_id == apps.c.id) & (app_roles.c.user_id == user.id)
-    question = (
-        select(
-            apps,
-            environments.c.handle.label("environment"),
-            memberships.c.role.label("in_environment"),
-            app_roles.c.role.label("on_app"),
-        )
-        .select_from(apps.join(environments).outerjoin(memberships, mine).outerjoin(app_roles, own))
-        .where(*which)
-        .order_by(apps.c.handle)
-    )
-    if not user.admin:
-        question = question.where(memberships.c.role.is_not(None) | app_roles.c.role.is_not(None))
-    for row in connection.execute(question):
+    question = questions.of_administrators if user.admin else questions.of_others
+    for row in connection.execute(question, {"by": user.id, **which}):
         held = [Role.named(name) for name in (row.in_environment, row.on_app) if name is not None]
         yield _app(row), Role.ADMIN if user.admin else max(held)
 
 
 def everywhere(connection: Connection) -> list[App]:
     """Return every app."""
-    return _apps(connection, _all().where(_LIVE).order_by(apps.c.id))
+    return _apps(connection, _ALL.where(_LIVE).order_by(apps.c.id))
 
 
 def deprovisioned(connection: Connection) -> list[App]:
     """Return every app that there is no more."""
-    return _apps(connection, _all().where(apps.c.deleted_at.is_not(None)).order_by(apps.c.id))
+    return _apps(connection, _ALL.where(apps.c.deleted_at.is_not(None)).order_by(apps.c.id))
 
 
 def serve_from(connection: Connection, app: App, operation_id: int) -> None:

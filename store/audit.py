@@ -78,6 +78,8 @@ class Entry:
 DETAIL_WIDTH = 1000
 """Characters of a detail that are kept."""
 
+_ENTRY = audit.insert()
+
 _deed: ContextVar[Deed | None] = ContextVar("deed", default=None)
 
 
@@ -119,18 +121,19 @@ def settle(connection: Connection) -> Deed | None:
 
 def _enter(connection: Connection, deed: Deed, result: Result) -> None:
     connection.execute(
-        audit.insert().values(
-            user=deed.user,
-            door=deed.origin.door,
-            address=deed.origin.address,
-            key=deed.origin.key,
-            action=deed.action,
-            detail=deed.detail and deed.detail[:DETAIL_WIDTH],
-            app=deed.app,
-            app_id=deed.app_id,
-            operation_id=deed.operation,
-            result=result,
-        )
+        _ENTRY,
+        {
+            "user": deed.user,
+            "door": deed.origin.door,
+            "address": deed.origin.address,
+            "key": deed.origin.key,
+            "action": deed.action,
+            "detail": deed.detail and deed.detail[:DETAIL_WIDTH],
+            "app": deed.app,
+            "app_id": deed.app_id,
+            "operation_id": deed.operation,
+            "result": result,
+        },
     )
 
 

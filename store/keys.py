@@ -8,8 +8,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import Connection, Select, bindparam, or_, select
 
 from store import users
 from store.errors import SlipwayError, UsageError
@@ -28,6 +29,16 @@ KEY_TYPES = (
 
 RSA_BITS = 2048
 """Shortest RSA modulus taken, the least that NIST SP 800-131A allows for signatures."""
+
+
+# Made once: making such a question takes longer than the answer, and each push asks both.
+_LOGIN = (
+    select(user_records, keys.c.id.label("key_id"), keys.c.fingerprint)
+    .join(keys)
+    .where(or_(keys.c.expires_at.is_(None), keys.c.expires_at > bindparam("moment")))
+)
+_BY_KEY = _LOGIN.where(keys.c.key == bindparam("shown"))
+_AGAIN = _LOGIN.where(keys.c.id == bindparam("shown"), keys.c.user_id == bindparam("by"))
 
 
 class KeyTakenError(SlipwayError):
@@ -137,21 +148,16 @@ def remove(connection: Connection, user: User, fingerprint: str) -> None:
 
 def owner(connection: Connection, key: str) -> Login | None:
     """Return who may log in with a key in the form `TYPE BASE64`; None too for one that has expired."""
-    return _login(connection, keys.c.key == key)
+    return _login(connection, _BY_KEY, shown=key)
 
 
 def still_good(connection: Connection, user_id: int, key_id: int) -> Login | None:
     """Return somebody who has logged in before, None if their key was removed or has expired since."""
-    return _login(connection, (keys.c.id == key_id) & (keys.c.user_id == user_id))
+    return _login(connection, _AGAIN, shown=key_id, by=user_id)
 
 
-def _login(connection: Connection, which: ColumnElement[bool]) -> Login | None:
-    question = (
-        select(user_records, keys.c.id.label("key_id"), keys.c.fingerprint)
-        .join(keys)
-        .where(which, or_(keys.c.expires_at.is_(None), keys.c.expires_at > now()))
-    )
-    row = connection.execute(question).first()
+def _login(connection: Connection, question: Select[tuple[Any, ...]], **which: object) -> Login | None:
+    row = connection.execute(question, {"moment": now(), **which}).first()
     return None if row is None else Login(users.user(row), row.key_id, row.fingerprint)
 
 

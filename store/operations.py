@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from store import audit
 from store.apps import App
@@ -21,6 +21,14 @@ Type = Literal["deploy", "configure", "restart", "rebuild", "rollback", "scale",
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 UNFINISHED: tuple[Status, ...] = ("queued", "running")
+
+
+_ALL = (
+    select(operations, apps.c.handle.label("app"), users.c.name.label("user"))
+    .join(apps, operations.c.app_id == apps.c.id)
+    .outerjoin(users, operations.c.user_id == users.c.id)
+)
+_BY_ID = _ALL.where(operations.c.id == bindparam("sought"))
 
 
 class NoSuchOperationError(RefusedError):
@@ -95,7 +103,7 @@ def take_request(connection: Connection, seal: Seal, operation: Operation) -> by
 
 def by_id(connection: Connection, operation_id: int) -> Operation:
     """Return an operation; raises NoSuchOperationError where there is none."""
-    row = connection.execute(_all().where(operations.c.id == operation_id)).first()
+    row = connection.execute(_BY_ID, {"sought": operation_id}).first()
     if row is None:
         raise NoSuchOperationError(operation_id)
     return _operation(row)
@@ -103,7 +111,7 @@ def by_id(connection: Connection, operation_id: int) -> Operation:
 
 def of_app(connection: Connection, app: App, limit: int) -> list[Operation]:
     """Return an app's operations, newest first."""
-    question = _all().where(operations.c.app_id == app.id).order_by(operations.c.id.desc()).limit(limit)
+    question = _ALL.where(operations.c.app_id == app.id).order_by(operations.c.id.desc()).limit(limit)
     return [_operation(row) for row in connection.execute(question)]
 
 
@@ -115,14 +123,14 @@ def newest(connection: Connection) -> int:
 def page_of_app(connection: Connection, app: App, limit: int, offset: int) -> tuple[list[Operation], int]:
     """Return a part of an app's operations, newest first, and how many there are in all."""
     mine = operations.c.app_id == app.id
-    question = _all().where(mine).order_by(operations.c.id.desc()).limit(limit).offset(offset)
+    question = _ALL.where(mine).order_by(operations.c.id.desc()).limit(limit).offset(offset)
     total = connection.execute(select(func.count()).select_from(operations).where(mine)).scalar_one()
     return [_operation(row) for row in connection.execute(question)], total
 
 
 def newest_of_app(connection: Connection, app: App, kinds: Sequence[Type] = ()) -> Operation | None:
     """Return an app's newest operation, of one of the `kinds` if any is named."""
-    question = _all().where(operations.c.app_id == app.id)
+    question = _ALL.where(operations.c.app_id == app.id)
     if kinds:
         question = question.where(operations.c.type.in_(kinds))
     row = connection.execute(question.order_by(operations.c.id.desc()).limit(1)).first()
@@ -131,7 +139,7 @@ def newest_of_app(connection: Connection, app: App, kinds: Sequence[Type] = ()) 
 
 def unfinished(connection: Connection) -> list[Operation]:
     """Return what a crash or a stop left over, in order of arrival."""
-    question = _all().where(operations.c.status.in_(UNFINISHED)).order_by(operations.c.id)
+    question = _ALL.where(operations.c.status.in_(UNFINISHED)).order_by(operations.c.id)
     return [_operation(row) for row in connection.execute(question)]
 
 
@@ -161,14 +169,6 @@ def finish(connection: Connection, operation: Operation, status: Status, error: 
         operations.update()
         .where(operations.c.id == operation.id)
         .values(status=status, error=error, finished_at=now(), request=b"")
-    )
-
-
-def _all() -> Select[tuple[Any, ...]]:
-    return (
-        select(operations, apps.c.handle.label("app"), users.c.name.label("user"))
-        .join(apps, operations.c.app_id == apps.c.id)
-        .outerjoin(users, operations.c.user_id == users.c.id)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from store import environments
 from store.errors import SlipwayError
@@ -30,6 +30,7 @@ class User:
 
 
 _present = users.c.removed_at.is_(None)
+_BY_ID = select(users).where(_present, users.c.id == bindparam("sought"))
 
 
 def add(connection: Connection, name: str, *, admin: bool = False, environment_handles: Iterable[str] = ()) -> User:
@@ -66,7 +67,7 @@ def remove(connection: Connection, user: User) -> None:
 
 def by_id(connection: Connection, user_id: int) -> User | None:
     """Return a user, None for one who was removed."""
-    row = connection.execute(select(users).where(_present, users.c.id == user_id)).first()
+    row = connection.execute(_BY_ID, {"sought": user_id}).first()
     return None if row is None else user(row)
 
 
