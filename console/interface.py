@@ -142,18 +142,22 @@ class Interface:
     async def _command(self, request: HttpRequest) -> Response:
         lines, typed = Lines(request.receive), Typed()
         body = await lines.next()
-        user, origin = await _on_thread(self._who, body)
-        call = Call(self._room, user, body["stdin"], origin, _terminal(body))
-        outcome = await _on_thread(run, call, body["line"])
-        return Conversation(lines, self._frames(outcome, typed), typed)
+
+        def outcome() -> Outcome:
+            user, origin = self._who(body)
+            return run(Call(self._room, user, body["stdin"], origin, _terminal(body)), body["line"])
+
+        return Conversation(lines, self._frames(await _on_thread(outcome), typed), typed)
 
     async def _portal(self, request: HttpRequest) -> Response:
         lines, typed = Lines(request.receive), Typed()
         body = await lines.next()
-        user, origin = await _on_thread(self._who, body)
-        terminal = _terminal(body)
-        outcome = await _on_thread(sessions.enter, self._room, user, origin, body["portal"], terminal)
-        return Conversation(lines, self._frames(outcome, typed), typed)
+
+        def outcome() -> Outcome:
+            user, origin = self._who(body)
+            return sessions.enter(self._room, user, origin, body["portal"], _terminal(body))
+
+        return Conversation(lines, self._frames(await _on_thread(outcome), typed), typed)
 
     async def _frames(self, outcome: Outcome, typed: Typed) -> AsyncGenerator[dict[str, Any]]:
         if outcome.needs_input:
