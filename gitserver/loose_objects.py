@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gitserver.small_pack import GitObject
+from store.durable import synchronise
 
 COMPRESSION = 1
 """zlib's level, as with Git's own `core.looseCompression`."""
@@ -37,7 +38,7 @@ def write(folder: Path, objects: Mapping[bytes, GitObject]) -> None:
                     continue
             drafts[target] = _draft(target, item)
         for draft in drafts.values():
-            _synchronise(draft)
+            synchronise(draft)
         for target, draft in drafts.items():
             draft.rename(target)
     except BaseException:
@@ -61,11 +62,3 @@ def _draft(target: Path, item: GitObject) -> Path:
         draft.unlink()
         raise
     return draft
-
-
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,12 +20,16 @@ from gitserver.quarantine import Quarantine
 from gitserver.small_pack import COUNT, DamagedPackError
 from gitserver.streams import ClientGoneError, ClientStreams
 from hooks.engine_room import Repository
+from store.durable import synchronise
 
 SHALLOW_FILE = "shallow-of-the-pusher"
 """In the quarantine: commits whose parents the pusher does not have."""
 
 DRAFT = "tmp_pack_*"
 """What the program calls the pack in the quarantine while it has no name yet (builtin/index-pack.c, open_pack_file)."""
+
+WRITE_SECONDS = 0.2
+"""How often the disk is told to write what has come of a pack."""
 
 END_OF_INPUT = b"\0"
 """What the program writes to its standard error when it has read the whole pack (`--report-end-of-input`)."""
@@ -134,7 +138,7 @@ class PackIndexing:
         ) as child:
             names = threading.Thread(target=lambda: said.extend(child.output()), daemon=True)
             names.start()
-            with ExitStack() as waiting:
+            with ExitStack() as waiting, _written_meanwhile(self.quarantine.folder / "pack"):
                 if again is None:
                     child.feed(self.streams, self.received)
                     waiting.enter_context(self.streams.awaiting_input())
@@ -154,3 +158,24 @@ class PackIndexing:
             raise ClientGoneError
         outcome.named = bool(said)
         return outcome
+
+
+@contextmanager
+def _written_meanwhile(folder: Path) -> Iterator[None]:
+    """Have the disk write drafts of packs in `folder` while they come, since the program waits for it at the end."""
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(WRITE_SECONDS):
+            for path in folder.glob(DRAFT):
+                # It may have got its name by now.
+                with suppress(OSError):
+                    synchronise(path)
+
+    writing = threading.Thread(target=write, name="write-pack", daemon=True)
+    writing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        writing.join()
