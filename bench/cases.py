@@ -66,6 +66,11 @@ class Work:
         return path
 
 
+WARM_UP = 20
+"""Rounds of a short case that do not count. A server that has just been started is not what people push to, and each of
+its processes takes some connections until it runs as it does ever after; OpenSSH's are new each time."""
+
+
 @dataclass
 class Case:
     """One row of the table. The targets are ratios, ours to each of the others."""
@@ -76,6 +81,8 @@ class Case:
     targets: ClassVar[tuple[float, float]]
     quantile: ClassVar[float] = 0.5
     local: ClassVar[bool] = True
+    warm_up: ClassVar[int] = 1
+    """Rounds that do not count: they warm every cache."""
     _repositories: dict[str, Path] = field(default_factory=dict)
     _pushed: dict[str, int] = field(default_factory=dict)
 
@@ -104,6 +111,7 @@ class Exec(Case):
     """A cold connection that asks for nothing much; `whoami` is a command on both sides."""
 
     name, title, targets, local = "exec", "exec of a trivial command, cold connection", (0.10, 0.15), False
+    warm_up = WARM_UP
 
     def measure(self, endpoint: Endpoint) -> list[float]:
         """Ask."""
@@ -115,6 +123,7 @@ class OneCommit(Case):
     """The everyday push."""
 
     name, title, targets = "one", "push of one commit", (0.18, 0.28)
+    warm_up = WARM_UP
 
     def prepare(self, endpoint: Endpoint) -> None:
         """Have the first commit there."""

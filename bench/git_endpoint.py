@@ -79,15 +79,15 @@ def row(case: Case, endpoints: Sequence[Endpoint]) -> str:
     times: dict[str, list[float]] = {endpoint.name: [] for endpoint in taking_part}
     rounds = 0
     try:
-        for number in range(case.work.rounds + 1):
-            # Each begins a round in its turn; the first round warms every cache and does not count.
+        for number in range(1 - case.warm_up, case.work.rounds + 1):
+            # Each begins a round in its turn.
             shift = number % len(taking_part)
             seconds = {each.name: case.measure(each) for each in [*taking_part[shift:], *taking_part[:shift]]}
-            if number:
+            if number > 0:
                 rounds = number
                 for name, figures in seconds.items():
                     times[name] += figures
-            print(f"  {case.name} {number}/{case.work.rounds}", end="\r", file=sys.stderr, flush=True)
+            print(f"  {case.name} {max(number, 0)}/{case.work.rounds}", end="\r", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         # What whole rounds have shown is not thrown away.
         if not rounds:
