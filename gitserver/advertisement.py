@@ -34,7 +34,8 @@ def advertisement(refs: Mapping[Ref, ObjectID]) -> bytes:
 
     It is one string, so that it can go out in full SSH packets: one packet per ref would be slow with many.
     """
-    lines = [oid + b" " + name for name, oid in sorted(refs.items())] or [ZERO.encode() + b" capabilities^{}"]
-    lines[0] += b"\0" + b" ".join(CAPABILITIES)
-    # Each with its length, its four digits and line end included; in one expression, for there may be many thousands.
-    return b"".join([b"%04x%s\n" % (len(line) + 5, line) for line in lines]) + FLUSH
+    (first, oid), *others = sorted(refs.items()) or [(Ref(b"capabilities^{}"), ObjectID(ZERO.encode()))]
+    begin = b"%s %s\0%s\n" % (oid, first, b" ".join(CAPABILITIES))
+    # Each with its length: four digits, id, space and line end. In one expression, for there may be many thousands.
+    rest = b"".join([b"%04x%s %s\n" % (len(name) + 46, oid, name) for name, oid in others])
+    return b"%04x%s%s%s" % (len(begin) + 4, begin, rest, FLUSH)

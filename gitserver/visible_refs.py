@@ -18,6 +18,8 @@ _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/[^\n]+)$", re.MULTILINE)
 _OID = re.compile(rb"[0-9a-f]{40}")
 _SYMBOLIC = re.compile(rb"ref: (refs/[^\n]+)")
 
+OID_DIGITS = 40
+
 FILE_BYTES = 4096
 """How much of a ref's file is read: an object id, or the name of another ref."""
 
@@ -55,9 +57,11 @@ def held(repository: Path, ref: Ref) -> ObjectID | None:
         content = b""
     if match := _OID.match(content):
         return ObjectID(match[0])
-    if match := re.search(rb"^([0-9a-f]{40}) " + re.escape(ref) + rb"$", _packed(repository), re.MULTILINE):
-        return ObjectID(match[1])
-    return None
+    packed = _packed(repository)
+    # A name follows one id and a space, and begins with none, so it is found without looking at each line by itself.
+    end = packed.find(b" " + ref + b"\n")
+    match = _OID.fullmatch(packed, end - OID_DIGITS, end) if end >= OID_DIGITS else None
+    return ObjectID(match[0]) if match else None
 
 
 def pushable(refs: Mapping[Ref, ObjectID]) -> dict[Ref, ObjectID]:
