@@ -1,6 +1,9 @@
 """How the HTTP address may be reached: with TLS, from this machine alone, or through a proxy that is declared.
 
 Passwords and tokens travel here, so plain HTTP is never spoken to strangers directly.
+
+Every process reads settings, and with them this. What serves HTTP is loaded by the engine room alone: it would be the
+larger part of a front door's memory, and of the time until `slipway` has asked for anything.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from typing import Any
 
 import structlog
 
-from console.api.connections import MOST_PER_ADDRESS, Connection, Listener
 from store.errors import UsageError
 
 log = structlog.get_logger()
@@ -81,6 +83,8 @@ class Transport:
 
     def bounded(self, listening: socket.socket) -> socket.socket:
         """Take a listening socket over, and return one that hands out no more connections than it should."""
+        from console.api.connections import MOST_PER_ADDRESS, Listener
+
         # Everybody comes from the proxy's address, if there is one.
         most = None if self.proxy else MOST_PER_ADDRESS
         return Listener(listening, most_per_address=most, tls=self.certificate is not None)
@@ -91,6 +95,8 @@ class Transport:
     @property
     def options(self) -> dict[str, Any]:
         """What uvicorn.Config takes of it."""
+        from console.api.connections import Connection
+
         return {
             "http": Connection,
             "timeout_keep_alive": KEEP_ALIVE_SECONDS,
