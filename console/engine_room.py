@@ -15,7 +15,6 @@ from typing import Any
 import anyio.to_thread
 import structlog
 import uvicorn
-import uvloop
 from starlette.applications import Starlette
 
 from console import memory
@@ -156,7 +155,7 @@ def run(
     )
     for_strangers = application(site, watching.routes(trusted=False))
     transport = settings.transport
-    uvloop.run(
+    asyncio.run(
         _serve(
             [
                 (interface.on_socket(), on_socket, {}),
