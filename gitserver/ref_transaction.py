@@ -131,13 +131,15 @@ class _Transaction:
 
     def _lock(self, path: Path) -> IO[bytes]:
         for _ in range(LOCK_ATTEMPTS):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
+            # The folder may go at any moment, also between its being in mkdir's way and its being looked at for that.
+            with suppress(FileNotFoundError, FileExistsError):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     return GitFile(str(path), "wb")
                 except FileLocked:
                     if not ref_locks.remove_abandoned(path):
                         raise
+        path.parent.mkdir(parents=True, exist_ok=True)  # says what stands in the way, if anything does
         raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing")
 
     def _tidy(self) -> None:

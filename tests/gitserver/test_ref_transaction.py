@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -35,6 +36,22 @@ def test_of_many_pushers_from_one_value_one_wins(repository: Path) -> None:
         winners = [oid for oid, reason in zip(OIDS[1:], tried, strict=True) if reason is None]
     assert winners == [current(repository, ref)]
     assert left_over(repository) == []
+
+
+def test_a_folder_that_goes_while_it_is_in_the_way_of_itself(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there when it is to be made, and gone when that is looked at."""
+    left = [FileExistsError(errno.EEXIST, "File exists")]
+
+    def mkdir(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if left:
+            raise left.pop()
+        really(path, mode, parents, exist_ok)
+
+    really = Path.mkdir
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    ref = "refs/heads/a/0"
+    assert apply(repository, [RefUpdate(ref, ZERO, OIDS[0])], atomic=False) == {ref: None}
+    assert not left
 
 
 def test_names_beside_a_folder_that_comes_and_goes(repository: Path) -> None:
