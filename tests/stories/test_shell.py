@@ -120,7 +120,8 @@ def test_a_shell_at_a_terminal(
     shell.resize(120, 40)
     shell.type(f"until test \"$({SIZE})\" = '120 40'; do sleep 0.1; done; echo res''ized\n")
     shell.wait_for("resized\r\n")
-    shell.type("echo wait''ing; sleep 600\n")
+    # Said by what is to be interrupted: before it has the terminal, the key would be the shell's.
+    shell.type("sh -c \"echo wait''ing; exec sleep 600\"\n")
     shell.wait_for("waiting\r\n")
     shell.type("\x03")
     shell.wait_for("# ")
