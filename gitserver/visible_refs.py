@@ -16,9 +16,8 @@ _RESERVED = RESERVED.encode()
 
 _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/[^\n]+)$", re.MULTILINE)
 _OID = re.compile(rb"[0-9a-f]{40}")
+_OID_DIGITS = 40
 _SYMBOLIC = re.compile(rb"ref: (refs/[^\n]+)")
-
-OID_DIGITS = 40
 
 FILE_BYTES = 4096
 """How much of a ref's file is read: an object id, or the name of another ref."""
@@ -60,7 +59,7 @@ def held(repository: Path, ref: Ref) -> ObjectID | None:
     packed = _packed(repository)
     # A name follows one id and a space, and begins with none, so it is found without looking at each line by itself.
     end = packed.find(b" " + ref + b"\n")
-    match = _OID.fullmatch(packed, end - OID_DIGITS, end) if end >= OID_DIGITS else None
+    match = _OID.fullmatch(packed, end - _OID_DIGITS, end) if end >= _OID_DIGITS else None
     return ObjectID(match[0]) if match else None
 
 

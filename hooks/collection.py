@@ -122,9 +122,10 @@ class Collector:
         with self._store.read() as connection:
             gone = {repository_of(self._store, app): app for app in apps.deprovisioned(connection)}
         for repository in collection.repositories(self._engine) & gone.keys():
-            with self._queue.idle(gone[repository].id) as free:
+            app = gone[repository]
+            with self._queue.idle(app.id) as free:
                 if free:
-                    _tell(self._of_app(gone[repository], None, dry_run=False, layers=True), app=gone[repository].handle)
+                    _tell(self._of_app(app, None, dry_run=False, layers=True), app=app.handle)
         with self._queue.quiet() as free:
             if free:
                 _tell(self._without_name(None, dry_run=False))
