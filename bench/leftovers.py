@@ -12,6 +12,7 @@ import docker
 
 from bench.memory import pss
 from demo.server import Server
+from store.data_folder import DataFolder
 from tests.world.faults import family
 
 GROWTH_MB = 20.0
@@ -19,9 +20,6 @@ GROWTH_MB = 20.0
 
 QUIET_SECONDS = 75.0
 """How long what is left may take to be gone: connections and threads some seconds, images without a name a minute."""
-
-RECORDS = "slipway.db"
-"""The database, its write-ahead log and the index of that."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,11 @@ class Leftovers:
     def _look(self) -> Held:
         assert self._server.process
         processes = family(self._server.process.pid)
+        records = str(DataFolder(self._server.data).database)
         descriptors = threads = 0
         for process in processes:
             with suppress(OSError):
-                descriptors += sum(not _of_records(each) for each in Path(f"/proc/{process}/fd").iterdir())
+                descriptors += sum(not _leads_to(each, records) for each in Path(f"/proc/{process}/fd").iterdir())
                 threads += len(list(Path(f"/proc/{process}/task").iterdir()))
         with docker.APIClient(self._engine) as client:
             containers = len(client.containers(all=True))
@@ -119,9 +118,9 @@ class Leftovers:
         return Held(memory, descriptors, threads, len(processes), containers, dangling, temporary)
 
 
-def _of_records(descriptor: Path) -> bool:
-    """Tell whether a descriptor, named in /proc, is of the database's files."""
+def _leads_to(descriptor: Path, file: str) -> bool:
+    """Tell whether a descriptor, named in /proc, is of a database's file, its write-ahead log or the index of that."""
     # It may be closed by now.
     with suppress(OSError):
-        return descriptor.readlink().name.startswith(RECORDS)
+        return str(descriptor.readlink()).startswith(file)
     return False
