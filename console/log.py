@@ -41,7 +41,9 @@ def configure(form: str, process: str) -> None:
     structlog.configure(
         processors=[*common, *errors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Writes an event and its newline at once. The processes share one log, and where nothing is buffered, as in the
+        # image (PYTHONUNBUFFERED), PrintLogger's two writes let another's event in between.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     from_libraries = logging.StreamHandler(sys.stderr)
     from_libraries.setFormatter(

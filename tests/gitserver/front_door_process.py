@@ -32,7 +32,7 @@ def read_limits(wanted: dict[str, Any]) -> Limits:
 def main() -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     listener, engine_room, host_key, drain_seconds, wanted = sys.argv[1:]
     limits = read_limits(json.loads(wanted))

@@ -186,7 +186,7 @@ class PushUnderGitsRules(receive_pack._Push):
 
 def main() -> None:
     descriptor, host_key, public_key = sys.argv[1:]
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     receive_pack._Push = PushUnderGitsRules  # type: ignore[misc]  # what this module is for
     receive_pack.read_refs = visible_refs  # type: ignore[attr-defined]  # as above
     fsck_exceptions.read = fsck
