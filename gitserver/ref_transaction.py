@@ -112,7 +112,7 @@ class _Transaction:
                 path.unlink(missing_ok=True)
             else:
                 _remove_empty_folders(path)
-                self._locks.pop(update.ref).close()
+                self._locks[update.ref].close()
                 synchronise(path.parent)
         except FileLocked:
             return LOCKED
@@ -135,7 +135,9 @@ class _Transaction:
             with suppress(FileNotFoundError, FileExistsError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    return GitFile(str(path), "wb")
+                    # Unbuffered: a full disk is told while no ref has moved yet, and leaves nothing that the lock's
+                    # removal would have to write first.
+                    return GitFile(str(path), "wb", 0)
                 except FileLocked:
                     if not ref_locks.remove_abandoned(path):
                         raise

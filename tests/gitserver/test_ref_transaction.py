@@ -109,3 +109,29 @@ def test_a_lock_whose_holder_was_killed_does_not_last(repository: Path, locked: 
     os.utime(lock, (long_ago, long_ago))
     assert apply(repository, [deletion], atomic=False) == {ref: None}
     assert left_over(repository) == []
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_disk_without_room_for_a_ref_moves_none_and_leaves_no_lock(tmp_path: Path, atomic: bool) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk of one's own needs root")
+    try:
+        repository = disk / "r.git"
+        subprocess.run(["git", "init", "-q", "--bare", "--template=", repository], check=True)
+        refs = ["refs/heads/a", "refs/heads/b"]
+        for ref in refs:
+            apply(repository, [RefUpdate(ref, ZERO, OIDS[0])], atomic=False)
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "filler").write_bytes(bytes(1 << 20))
+        updates = [RefUpdate(ref, OIDS[0], OIDS[1]) for ref in refs]
+        refusals = apply(repository, updates, atomic=atomic)
+        assert all("No space left on device" in str(reason) for reason in refusals.values())
+        assert [current(repository, ref) for ref in refs] == [OIDS[0], OIDS[0]]
+        assert left_over(repository) == []
+        (disk / "filler").unlink()
+        assert apply(repository, updates, atomic=atomic) == dict.fromkeys(refs)
+    finally:
+        subprocess.run(["umount", disk], check=True)
