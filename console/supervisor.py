@@ -30,7 +30,8 @@ from gitserver.counters import Counters
 from gitserver.front_door import FrontDoor
 from gitserver.places import Places
 from gitserver.quarantine import remove_all_abandoned
-from hooks.engine_room import EngineRoom, short_address
+from hooks.engine_room import EngineRoom
+from hooks.unix_http import short_address
 from store.errors import SlipwayError
 
 log = structlog.get_logger()

@@ -19,6 +19,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from hooks.unix_http import chunk
+
 WINDOW_BYTES = 256 * 1024
 """Enough to keep a program busy over a Unix socket; small enough to be held in memory for everybody who types."""
 
@@ -76,8 +78,3 @@ class CommandInput:
             return
         with suppress(OSError):  # whoever reads the answer meets the reason
             self._connection.sendall(chunk(json.dumps(frame).encode() + b"\n"))
-
-
-def chunk(data: bytes) -> bytes:
-    """Return one chunk of a body that is sent in chunks."""
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -16,18 +16,19 @@ and hands it commands and pushes. Answers that take their time are streams of fr
 from __future__ import annotations
 
 import base64
-import http.client
+import copy
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
-from hooks.command_input import CommandInput, chunk
+from hooks.command_input import CommandInput
+from hooks.unix_http import Answer, Connections
 from releaser.terminal import Terminal
 from store.errors import RefusedError, SlipwayError
 from store.secret import Secret
@@ -91,33 +92,6 @@ class Frame:
         return cls(**fields)
 
 
-@contextmanager
-def short_address(path: Path) -> Iterator[str]:
-    """Yield an address for the Unix socket at `path` that fits into the 108 bytes of `sun_path` (unix(7)).
-
-    A data folder may lie deep; the folder's descriptor under /proc makes a short name for it.
-    """
-    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{path.name}"
-    finally:
-        os.close(descriptor)
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP to a Unix socket instead of a host."""
-
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__("engine-room", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        with short_address(self._path) as address:
-            self.sock.connect(address)
-
-
 class CallerGoneError(Exception):
     """Whoever asked has left, so there is nobody to answer. What the engine room was asked to do, it does."""
 
@@ -165,18 +139,20 @@ class Caller:
 
 
 class EngineRoom:
-    """A client of the engine room. It holds no connection between calls, so it may be shared by threads."""
+    """A client of the engine room, which threads may share."""
 
     ANSWER_SECONDS = 30.0
     """How long a plain question may take before the engine room counts as unreachable."""
 
-    def __init__(self, socket_path: Path, caller: Caller | None = None) -> None:
-        self._path = socket_path
-        self._caller = caller or Caller()
+    def __init__(self, socket_path: Path) -> None:
+        self._connections = Connections(socket_path)
+        self._caller = Caller()
 
     def on_behalf_of(self, caller: Caller) -> EngineRoom:
         """Return the same engine room as `caller` sees it: every call raises CallerGoneError once they have left."""
-        return EngineRoom(self._path, caller)
+        room = copy.copy(self)
+        room._caller = caller
+        return room
 
     def authenticate(self, key: str, name: str = "") -> User | None:
         """Return who owns a public key, or None.
@@ -249,27 +225,26 @@ class EngineRoom:
 
     def ready(self) -> None:
         """Raise SlipwayError, saying why, unless the server can do its work."""
-        with self._request("GET", "/readyz", None, self.ANSWER_SECONDS) as response:
-            response.read()
+        with self._request("GET", "/readyz", None, self.ANSWER_SECONDS) as answer:
+            answer.read()
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
-        with self._request("POST", path, body, self.ANSWER_SECONDS) as response:
-            return json.loads(response.read())
+        with self._request("POST", path, body, self.ANSWER_SECONDS) as answer:
+            return json.loads(answer.read())
 
     def _stream(
         self, method: str, path: str, body: dict[str, Any] | None, typed: CommandInput | None = None
     ) -> Iterator[Frame]:
-        with self._request(method, path, body, None, typed) as response:
-            ended = False
-            while line := response.readline():
+        with self._request(method, path, body, None, typed) as answer:
+            for line in answer.lines():
                 frame = Frame.read(line)
                 if typed and frame.taken:
                     typed.take(frame.taken)
                     continue
-                ended = frame.exit is not None
                 yield frame
-            if not ended:
-                raise EngineRoomUnreachableError("the server stopped while it was answering")
+                if frame.exit is not None:
+                    return
+            raise EngineRoomUnreachableError("the server stopped while it was answering")
 
     @contextmanager
     def _request(
@@ -279,41 +254,31 @@ class EngineRoom:
         body: dict[str, Any] | None,
         timeout: float | None,
         typed: CommandInput | None = None,
-    ) -> Iterator[http.client.HTTPResponse]:
-        with closing(_Connection(self._path, timeout)) as connection:
-            try:
-                connection.connect()
-                with self._caller.listening(connection.sock):
-                    came_from = {"address": self._caller.address, "key": self._caller.key}
-                    payload = None if body is None else json.dumps({"from": came_from, **body}).encode() + b"\n"
-                    if typed is None:
-                        connection.request(method, path, payload, {"Content-Type": "application/json"})
-                    else:
-                        _begin_request(connection, method, path, payload or b"")
-                        typed.open(connection.sock)
-                    response = connection.getresponse()
-                    if response.status == http.client.FORBIDDEN:
-                        raise RefusedError(json.loads(response.read())["error"])
-                    if response.status != http.client.OK:
-                        raise SlipwayError(json.loads(response.read())["error"])
-                    yield response
-            except (OSError, http.client.HTTPException, SlipwayError) as error:
-                if self._caller.gone:
-                    raise CallerGoneError from None
-                if isinstance(error, SlipwayError):
-                    raise
-                raise EngineRoomUnreachableError(
-                    "the server's engine room does not answer; try again in a moment"
-                ) from error
-            finally:
+    ) -> Iterator[Answer]:
+        connection = answer = None
+        try:
+            connection = self._connections.take(timeout)
+            with self._caller.listening(connection.sock):
+                came_from = {"address": self._caller.address, "key": self._caller.key}
+                payload = b"" if body is None else json.dumps({"from": came_from, **body}).encode() + b"\n"
+                answer = connection.request(method, path, payload, open_ended=typed is not None)
                 if typed is not None:
-                    typed.close()
-
-
-def _begin_request(connection: http.client.HTTPConnection, method: str, path: str, first: bytes) -> None:
-    """Send a request whose body begins with a line and goes on in chunks."""
-    connection.putrequest(method, path)
-    connection.putheader("Content-Type", "application/x-ndjson")
-    connection.putheader("Transfer-Encoding", "chunked")
-    connection.endheaders()
-    connection.sock.sendall(chunk(first))
+                    typed.open(connection.sock)
+                if answer.status == HTTPStatus.FORBIDDEN:
+                    raise RefusedError(json.loads(answer.read())["error"])
+                if answer.status != HTTPStatus.OK:
+                    raise SlipwayError(json.loads(answer.read())["error"])
+                yield answer
+        except (OSError, SlipwayError) as error:
+            if self._caller.gone:
+                raise CallerGoneError from None
+            if isinstance(error, SlipwayError):
+                raise
+            raise EngineRoomUnreachableError(
+                "the server's engine room does not answer; try again in a moment"
+            ) from error
+        finally:
+            if typed is not None:
+                typed.close()
+            if connection is not None:
+                self._connections.give_back(connection, answer)

@@ -15,7 +15,7 @@ import pytest
 from demo.person import Person
 from demo.process import ProgramError
 from demo.server import Server
-from hooks.engine_room import short_address
+from hooks.unix_http import short_address
 from store.data_folder import DataFolder
 from tests.world.faults import family
 from tests.world.older_records import make_older

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hooks.engine_room import short_address
 from hooks.pre_receive import ZERO
+from hooks.unix_http import short_address
 
 Write = Callable[..., None]
 """Writes one frame, given as its fields."""
@@ -173,9 +173,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         write(exit=5)
 
     def _answer(self, status: int, body: Any) -> None:
+        text = json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(text)
 
     def _stream(self, script: Callable[[Write], None]) -> None:
         self.send_response(200)
