@@ -98,6 +98,12 @@ def _listen_on_path(path: Path) -> socket.socket:
     return listener
 
 
+def _say(line: str) -> None:
+    """Print a line with one write, so that no event of another process comes between it and its end (print has two)."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 class Supervisor:
     """Serves one data folder."""
 
@@ -120,7 +126,7 @@ class Supervisor:
         self._socket = _listen_on_path(settings.data.socket)
         # Port 0 has become a real one, which the addresses that people are told contain.
         self._settings = settings = settings.bound(ssh_address, api_address)
-        print(f"host key {host_key.make_or_load(settings.data.host_key)} (ed25519)", flush=True)
+        _say(f"host key {host_key.make_or_load(settings.data.host_key)} (ed25519)")
         # A child that sees the other end close knows that its supervisor is gone, however that came.
         self._lifeline, self._held = os.pipe()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,7 +138,7 @@ class Supervisor:
         self._start_engine_room(first=True)
         for door in range(settings.front_doors):
             self._start_front_door(door)
-        print(f"ready ssh={settings.ssh} api={settings.api}", flush=True)
+        _say(f"ready ssh={settings.ssh} api={settings.api}")
         self._manager.tell(READY=1, STATUS=f"serving ssh={settings.ssh} api={settings.api}")
         self._watch()
 
@@ -228,13 +234,17 @@ class Supervisor:
     def _fork(self, name: str, work: Callable[[], None]) -> int:
         # Standard output is flushed first: what is still buffered would be written by both.
         sys.stdout.flush()
+        # Until the child has ways of its own with signals it has ours: one that comes so early would be taken for us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         process = os.fork()
         if process:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return process
         status = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             logging.configure(self._settings.log, name)
             Path("/proc/self/comm").write_text(f"slipway-{name}")  # what ps and top show (proc(5))
             os.close(self._held)

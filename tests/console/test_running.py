@@ -132,3 +132,23 @@ def test_a_server_that_is_not_root_serves_and_doctor_says_what_its_user_lacks(
     server.add_user(erin)
     assert erin.ssh("apps:create", "modest").returncode == 0
     assert [path for path in server.data.rglob("*") if path.lstat().st_uid != USER] == []
+
+
+STOPPED_AT_ONCE = """
+import os, signal, sys, time, types
+from console.supervisor import Supervisor
+supervisor = Supervisor(types.SimpleNamespace(log="console"))
+supervisor._lifeline, supervisor._held = os.pipe()
+signal.signal(signal.SIGTERM, supervisor._stop)
+for _ in range(100):
+    process = supervisor._fork("front", lambda: time.sleep(60))
+    os.kill(process, signal.SIGTERM)
+    signal.alarm(20)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGTERM
+"""
+
+
+def test_a_process_that_is_told_to_stop_before_it_has_begun_stops() -> None:
+    """Whoever stops a server in the moment it is ready does not wait until it is killed."""
+    done = subprocess.run([sys.executable, "-c", STOPPED_AT_ONCE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
