@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import anyio.to_thread
 import structlog
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from console import memory
@@ -43,6 +44,7 @@ from hooks.log import Logs
 from hooks.metrics import StepDurations
 from hooks.operations import Operations
 from hooks.pipeline import Pipeline
+from hooks.unix_http import KEPT_SECONDS
 from releaser.acme import Acme, new_account_key
 from releaser.haproxy import bindable
 from releaser.releaser import Releaser
@@ -155,15 +157,12 @@ def run(
     )
     for_strangers = application(site, watching.routes(trusted=False))
     transport = settings.transport
-    asyncio.run(
+    uvloop.run(
         _serve(
-            [
-                (interface.on_socket(), on_socket, {}),
-                (for_strangers, transport.bounded(on_tcp), transport.options),
-            ],
+            _Server(_config(interface.on_socket(), timeout_keep_alive=int(2 * KEPT_SECONDS)), on_socket),
+            _ForStrangers(_config(for_strangers, **transport.options), transport.bounded(on_tcp), transport),
             ready,
             lambda: _drain(desk, settings.drain, stopping),
-            transport,
         )
     )
     recovery.join()
@@ -176,55 +175,87 @@ def _drain(desk: Operations, seconds: float, stopping: threading.Event) -> None:
     desk.drain(seconds, CANCEL_SECONDS)
 
 
+def _config(served: Starlette, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        served,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=LINGER_SECONDS,
+        **options,
+    )
+
+
 class _Server(uvicorn.Server):
-    """A server that leaves signals alone: two of them share one process."""
+    """A server on one listening socket that leaves signals alone: two of them share one process."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self._listener = listener
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
 
+    async def answer(self) -> None:
+        """Serve until `should_exit` is set."""
+        await self.serve(sockets=[self._listener])
+
+
+class _ForStrangers(_Server):
+    """Serves HTTP on an event loop of its own, so that their handshakes hold up no front door.
+
+    It is asyncio's loop and not uvloop's, which accepts connections itself: past the listener that bounds them.
+    """
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, transport: Transport) -> None:
+        super().__init__(config, listener)
+        self._transport = transport
+
+    def run_apart(self) -> None:
+        """Serve, on the calling thread, until `should_exit` is set."""
+        asyncio.run(self.answer())
+
+    async def answer(self) -> None:
+        """Serve until `should_exit` is set, with the certificates that there are."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = STRANGERS_AT_ONCE
+        self.config.load()
+        renewing = asyncio.create_task(self._transport.renew(self.config.ssl)) if self.config.ssl else None
+        await super().answer()
+        if renewing is not None:
+            renewing.cancel()
+
 
 async def _serve(
-    applications: list[tuple[Starlette, socket.socket, Mapping[str, Any]]],
-    ready: Callable[[], None],
-    drain: Callable[[], None],
-    transport: Transport,
+    for_front_doors: _Server, for_strangers: _ForStrangers, ready: Callable[[], None], drain: Callable[[], None]
 ) -> None:
-    anyio.to_thread.current_default_thread_limiter().total_tokens = STRANGERS_AT_ONCE
-    servers = []
-    for served, _, options in applications:
-        servers.append(
-            _Server(
-                uvicorn.Config(
-                    served,
-                    log_config=None,
-                    access_log=False,
-                    lifespan="off",
-                    server_header=False,
-                    timeout_graceful_shutdown=LINGER_SECONDS,
-                    **options,
-                )
-            )
-        )
     told, dismissed = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, told.set)
     loop.add_signal_handler(DISMISSED, dismissed.set)
-    serving = asyncio.gather(
-        *(server.serve(sockets=[listener]) for server, (_, listener, _) in zip(servers, applications, strict=True))
-    )
-    while not all(server.started for server in servers):
-        await asyncio.sleep(0.005)
-    memory.started()
-    ready()
-    renewing = [asyncio.create_task(transport.renew(server.config.ssl)) for server in servers if server.config.ssl]
-    await told.wait()
-    log.info("stopping")
-    for task in renewing:
-        task.cancel()
-    await asyncio.to_thread(drain)
-    await dismissed.wait()
-    for server in servers:
-        server.should_exit = True
+    servers = (for_front_doors, for_strangers)
+    serving = asyncio.gather(for_front_doors.answer(), asyncio.to_thread(for_strangers.run_apart))
+    try:
+        while not all(server.started for server in servers):
+            await _unless_over(serving, asyncio.sleep(0.005))
+        memory.started()
+        ready()
+        await _unless_over(serving, told.wait())
+        log.info("stopping")
+        await asyncio.to_thread(drain)
+        await dismissed.wait()
+    finally:
+        for server in servers:
+            server.should_exit = True
     await serving
+
+
+async def _unless_over(serving: asyncio.Future[Any], other: Coroutine[Any, Any, object]) -> None:
+    """Wait for `other`; raise what has ended `serving`, if that comes first."""
+    waiting = asyncio.create_task(other)
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if serving.done():
+        serving.result()

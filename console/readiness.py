@@ -7,7 +7,6 @@ details.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 import time
@@ -61,7 +60,7 @@ class Answer:
 
 
 class Readiness:
-    """Looks at the parts of the server. Belongs to one event loop."""
+    """Looks at the parts of the server. Safe in any thread."""
 
     def __init__(
         self, folder: DataFolder, store: Store, desk: Operations, releaser: Releaser, counters: Counters
@@ -71,17 +70,17 @@ class Readiness:
         self._desk = desk
         self._releaser = releaser
         self._counters = counters
-        self._looking = asyncio.Lock()
+        self._looking = threading.Lock()
         self._answer: Answer | None = None
         self._answered_at = 0.0
         self._hanging: dict[str, threading.Thread] = {}
 
-    async def now(self) -> Answer:
-        """Return how the server is. However many ask, one thread looks."""
-        async with self._looking:
+    def now(self) -> Answer:
+        """Return how the server is. However many ask, one of them looks, and the others wait for what it finds."""
+        with self._looking:
             if self._answer is None or time.monotonic() - self._answered_at > FRESH_SECONDS:
                 before = {} if self._answer is None else self._answer.problems
-                self._answer = await asyncio.to_thread(self._look)
+                self._answer = self._look()
                 self._answered_at = time.monotonic()
                 for part, problem in self._answer.problems.items():
                     if problem and problem != before.get(part):

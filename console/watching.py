@@ -41,7 +41,7 @@ class Watching:
         ]
 
     async def _readyz(self, _request: Request) -> Response:
-        answer = await self._readiness.now()
+        answer = await asyncio.to_thread(self._readiness.now)
         parts = {name: {"ok": problem is None} for name, problem in answer.problems.items()}
         told = {
             name: {**part, "reason": problem} if (problem := answer.problems[name]) else part
@@ -55,7 +55,7 @@ class Watching:
         )
 
     async def _all(self, _request: Request) -> Response:
-        answer = await self._readiness.now()
+        answer = await asyncio.to_thread(self._readiness.now)
         return Response(await asyncio.to_thread(self._metrics.exposition, answer), media_type=metrics.CONTENT_TYPE)
 
     def _guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
