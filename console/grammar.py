@@ -157,17 +157,23 @@ class _HelpShown(Exception):  # noqa: N818  (a way out, not an error)
         self.text = text
 
 
+def _show_help(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        raise _HelpShown(context.get_help())
+
+
 class _WithHelp(click.Command):
     """A command whose --help goes to whoever asked, instead of to the server's standard output."""
 
-    def get_help_option(self, ctx: click.Context) -> click.Option:
-        def show(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-            if wanted:
-                raise _HelpShown(context.get_help())
+    _help_option: click.Option | None = None
 
-        return click.Option(
-            ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show this text."
-        )
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """Return the option, made once: click asks for it twice for each command that is given."""
+        if self._help_option is None:
+            self._help_option = click.Option(
+                ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="Show this text."
+            )
+        return self._help_option
 
 
 class _Grammar(_WithHelp, click.Group):

@@ -119,14 +119,16 @@ class Interface:
         if body["user"] is None:
             return LOCAL, audit.LOCAL
         address, key = body["from"]["address"], body["from"]["key"]
-        fingerprint = None
         with self._room.store.read() as connection:
-            user = users.by_id(connection, body["user"])
-            if key is not None and (login := keys.still_good(connection, body["user"], key)):
-                self._key_uses.note(key)
-                fingerprint = login.fingerprint
-        if user is None or (key is not None and fingerprint is None):
+            if key is None:
+                user, fingerprint = users.by_id(connection, body["user"]), None
+            else:
+                login = keys.still_good(connection, body["user"], key)
+                user, fingerprint = (login.user, login.fingerprint) if login else (None, None)
+        if user is None:
             raise RefusedError("your access was removed")
+        if key is not None:
+            self._key_uses.note(key)
         return user, Origin("ssh", address, fingerprint)
 
     def _accounted(self, deed: Deed) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from store.errors import RefusedError, SlipwayError
@@ -47,18 +47,19 @@ class Grant:
     app: str | None
 
 
+# Made once, as in store.keys: every command about environments begins with one of them.
+_WITH_ROLE = select(environments.c.id, environments.c.handle, memberships.c.role).order_by(environments.c.handle)
+_ALL = _WITH_ROLE.outerjoin(
+    memberships, (memberships.c.environment_id == environments.c.id) & (memberships.c.user_id == bindparam("by"))
+)
+_OWN = _WITH_ROLE.join(memberships).where(memberships.c.user_id == bindparam("by"))
+
+
 def environments_of(connection: Connection, user: User) -> list[Environment]:
     """Return the environments that a user has a role in, by name: for an administrator all."""
-    question = select(environments.c.id, environments.c.handle)
-    if user.admin:
-        question = question.add_columns(memberships.c.role).outerjoin(
-            memberships, (memberships.c.environment_id == environments.c.id) & (memberships.c.user_id == user.id)
-        )
-    else:
-        question = question.add_columns(memberships.c.role).join(memberships).where(memberships.c.user_id == user.id)
     return [
         Environment(row.id, row.handle, Role.ADMIN if user.admin else Role.named(row.role))
-        for row in connection.execute(question.order_by(environments.c.handle))
+        for row in connection.execute(_ALL if user.admin else _OWN, {"by": user.id})
     ]
 
 

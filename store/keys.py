@@ -35,6 +35,7 @@ RSA_BITS = 2048
 _LOGIN = (
     select(user_records, keys.c.id.label("key_id"), keys.c.fingerprint)
     .join(keys)
+    .where(user_records.c.removed_at.is_(None))
     .where(or_(keys.c.expires_at.is_(None), keys.c.expires_at > bindparam("moment")))
 )
 _BY_KEY = _LOGIN.where(keys.c.key == bindparam("shown"))
