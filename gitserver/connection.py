@@ -66,7 +66,6 @@ class Connection(paramiko.ServerInterface):
         self._over = False
         self._dismissed_at: float | None = None
         self._closing = False
-        self._log.info("connection.opened")
         given = limits.connection
         self.transport = Transport(
             sock, host_key, self._identify, self, given.attempts, post_quantum=given.post_quantum
@@ -76,6 +75,7 @@ class Connection(paramiko.ServerInterface):
         """Begin to speak SSH, on the transport's thread."""
         # With an event of its own, start_server does not wait for the handshake.
         self.transport.start_server(event=threading.Event(), server=self)
+        self._log.info("connection.opened")
 
     def close(self, reason: str) -> None:
         """Hang up; sessions under way see their client leave."""

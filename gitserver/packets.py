@@ -20,6 +20,8 @@ from cryptography.exceptions import InvalidTag
 from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.packet import NeedRekeyException, Packetizer
 
+from gitserver import farewell
+
 MAX_STRANGER_BYTES = 35_000
 """Longest packet of a client that has not authenticated: what all implementations must accept (RFC 4253, 6.1)."""
 
@@ -102,6 +104,11 @@ class BoundedPacketizer(_Stock):
 
     def start_handshake(self, timeout: float) -> None:
         """Start no timer, which would be a thread per connection: the login grace time covers the handshake."""
+
+    def write_all(self, out: Any) -> None:
+        """Write all of it. The identification line is not repeated: it was sent when the connection was accepted."""
+        if out != farewell.IDENTIFICATION:
+            super().write_all(out)
 
     def close(self) -> None:
         """Close the socket, and wake whoever is waiting for it in another thread: closing alone does not."""

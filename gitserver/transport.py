@@ -181,6 +181,8 @@ class Transport(_Stock):
         *,
         post_quantum: bool = False,
     ) -> None:
+        # Before all that paramiko makes for a connection, since the client goes on when it has read this.
+        sock.sendall(farewell.IDENTIFICATION)
         if post_quantum:
             self._preferred_kex = post_quantum_methods()
         super().__init__(sock, default_window_size=WINDOW_BYTES, packetizer_class=BoundedPacketizer)
