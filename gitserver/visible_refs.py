@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 from dulwich.objects import ObjectID
 from dulwich.refs import DiskRefsContainer, Ref, check_ref_format
@@ -14,7 +16,9 @@ from hooks.pre_receive import RESERVED
 
 _RESERVED = RESERVED.encode()
 
-_PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/[^\n]+)$", re.MULTILINE)
+_AFTER_RESERVED = _RESERVED[:-1] + bytes([_RESERVED[-1] + 1])
+"""The first name that sorts after all that belong to the server."""
+
 _OID = re.compile(rb"[0-9a-f]{40}")
 _OID_DIGITS = 40
 _SYMBOLIC = re.compile(rb"ref: (refs/[^\n]+)")
@@ -37,8 +41,16 @@ def read_refs(repository: Path) -> dict[Ref, ObjectID]:
     Loose ones are read before the packed ones: a ref that is being packed meanwhile is then in one of the two.
     """
     loose = dict(_loose(repository, "refs"))
-    packed: list[tuple[ObjectID, Ref]] = _PACKED.findall(_packed(repository))
-    refs = {name: oid for oid, name in packed}
+    # Sliced and not matched: there may be many thousands. Comments, and what tags were peeled to, begin otherwise.
+    packed = _packed(repository).split(b"\n")
+    refs = cast(
+        dict[Ref, ObjectID],
+        {
+            line[_OID_DIGITS + 1 :]: line[:_OID_DIGITS]
+            for line in packed
+            if line[_OID_DIGITS : _OID_DIGITS + 6] == b" refs/"
+        },
+    )
     for name, content in loose.items():
         if match := _OID.match(content):
             refs[name] = ObjectID(match[0])
@@ -63,9 +75,11 @@ def held(repository: Path, ref: Ref) -> ObjectID | None:
     return ObjectID(match[0]) if match else None
 
 
-def pushable(refs: Mapping[Ref, ObjectID]) -> dict[Ref, ObjectID]:
-    """Return those refs that receive-pack advertises."""
-    return {name: oid for name, oid in refs.items() if not name.startswith(_RESERVED)}
+def pushable(refs: Mapping[Ref, ObjectID]) -> list[tuple[Ref, ObjectID]]:
+    """Return those refs that receive-pack advertises, by name."""
+    names = sorted(refs)
+    del names[bisect_left(names, _RESERVED) : bisect_left(names, _AFTER_RESERVED)]
+    return [(name, refs[name]) for name in names]
 
 
 def _loose(repository: Path, folder: str) -> Iterator[tuple[Ref, bytes]]:

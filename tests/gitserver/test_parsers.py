@@ -151,7 +151,7 @@ def test_a_report_has_one_line_per_fact(unpack: str, results: dict[str, str | No
 
 
 def test_an_empty_repository_advertises_its_capabilities() -> None:
-    line = advertisement({})
+    line = advertisement([])
     assert line[4:].startswith(ZERO.encode() + b" capabilities^{}\0report-status ")
     assert line.endswith(b"\n0000")
 
