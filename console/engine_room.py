@@ -159,7 +159,9 @@ def run(
     transport = settings.transport
     uvloop.run(
         _serve(
-            _Server(_config(interface.on_socket(), timeout_keep_alive=int(2 * KEPT_SECONDS)), on_socket),
+            _Server(
+                _config(interface.on_socket(), timeout_keep_alive=int(2 * KEPT_SECONDS), proxy_headers=False), on_socket
+            ),
             _ForStrangers(_config(for_strangers, **transport.options), transport.bounded(on_tcp), transport),
             ready,
             lambda: _drain(desk, settings.drain, stopping),
