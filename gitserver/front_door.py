@@ -169,6 +169,7 @@ class FrontDoor:
         if now - self._swept_at > SWEEP_SECONDS:
             self._swept_at = now
             self._counters.beat()
+            self._engine_room.close_idle()
             for connection in self._connections:
                 connection.tally()
             while self._turned_away:

@@ -154,6 +154,10 @@ class EngineRoom:
         room._caller = caller
         return room
 
+    def close_idle(self) -> None:
+        """Close connections that nobody has needed for long; to be called now and then."""
+        self._connections.close_idle()
+
     def authenticate(self, key: str, name: str = "") -> User | None:
         """Return who owns a public key, or None.
 

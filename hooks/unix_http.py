@@ -179,6 +179,15 @@ class Connections:
             connection.sock.settimeout(timeout)
             return connection
 
+    def close_idle(self) -> None:
+        """Close those that have been kept for too long."""
+        now = time.monotonic()
+        with self._lock:
+            old = [connection for since, connection in self._kept if now - since > KEPT_SECONDS]
+            self._kept = self._kept[len(old) :]  # the longest kept come first
+        for connection in old:
+            connection.sock.close()
+
     def give_back(self, connection: Connection, answer: Answer | None) -> None:
         """Keep a connection for the next request, or close it: unless `answer` has come to its end."""
         if answer is not None and connection.end_request(answer):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hooks import unix_http
 from hooks.command_input import CommandInput
 from hooks.engine_room import Caller, CallerGoneError, EngineRoom, User
 from hooks.unix_http import MOST_KEPT, chunk
@@ -148,7 +149,9 @@ def test_whoever_has_left_takes_no_connection_along(server: Answering, room: Eng
     assert room.repository(ALICE, "web", "git-receive-pack").app == "web"
 
 
-def test_after_a_crowd_a_few_connections_are_kept(server: Answering, room: EngineRoom) -> None:
+def test_after_a_crowd_a_few_connections_are_kept_for_a_while(
+    server: Answering, room: EngineRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meeting = threading.Barrier(3 * MOST_KEPT)
 
     def ask() -> None:
@@ -164,3 +167,8 @@ def test_after_a_crowd_a_few_connections_are_kept(server: Answering, room: Engin
         thread.join()
     assert server.connected == 3 * MOST_KEPT
     assert len(room._connections._kept) == MOST_KEPT
+    room.close_idle()
+    assert len(room._connections._kept) == MOST_KEPT
+    monkeypatch.setattr(unix_http, "KEPT_SECONDS", -1.0)
+    room.close_idle()
+    assert not room._connections._kept
