@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from console.typed import Typed
+
+FRAMES = "application/x-ndjson"
+"""The media type of frames."""
+
+
+def line(frame: Mapping[str, Any]) -> bytes:
+    """Return a frame as it is sent."""
+    return json.dumps(frame).encode() + b"\n"
 
 
 class Lines:
@@ -33,8 +41,8 @@ class Lines:
                 return None
             self._buffer += message.get("body", b"")
             self._ended = not message.get("more_body", False)
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line) if line.strip() else None
+        text, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(text) if text.strip() else None
 
     async def gone(self) -> None:
         """Return when the caller has left; what else they send is thrown away."""
@@ -46,7 +54,7 @@ class Conversation(Response):
     """Answers with frames; what comes meanwhile is `typed`. Both end when the caller leaves."""
 
     def __init__(self, lines: Lines, frames: AsyncGenerator[dict[str, Any]], typed: Typed) -> None:
-        super().__init__(media_type="application/x-ndjson")
+        super().__init__(media_type=FRAMES)
         self._lines = lines
         self._frames = frames
         self._typed = typed
@@ -71,8 +79,7 @@ class Conversation(Response):
     async def _tell(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:
             async for frame in frames:
-                line = json.dumps(frame).encode() + b"\n"
-                await send({"type": "http.response.body", "body": line, "more_body": True})
+                await send({"type": "http.response.body", "body": line(frame), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
     async def _listen(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
@@ -25,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from console import access, live, portal, sessions
-from console.conversation import Conversation, Lines
+from console.conversation import FRAMES, Conversation, Lines, line
 from console.deeds import named_app
 from console.grammar import LOCAL, Call, Outcome, Room, run
 from console.key_uses import KeyUses
@@ -142,44 +141,50 @@ class Interface:
                 raise apps.NoSuchAppError(named) from None
 
     async def _command(self, request: HttpRequest) -> Response:
-        lines, typed = Lines(request.receive), Typed()
+        lines = Lines(request.receive)
         body = await lines.next()
 
         def outcome() -> Outcome:
             user, origin = self._who(body)
             return run(Call(self._room, user, body["stdin"], origin, _terminal(body)), body["line"])
 
-        return Conversation(lines, self._frames(await _on_thread(outcome), typed), typed)
+        return self._tell(lines, await _on_thread(outcome))
 
     async def _portal(self, request: HttpRequest) -> Response:
-        lines, typed = Lines(request.receive), Typed()
+        lines = Lines(request.receive)
         body = await lines.next()
 
         def outcome() -> Outcome:
             user, origin = self._who(body)
             return sessions.enter(self._room, user, origin, body["portal"], _terminal(body))
 
-        return Conversation(lines, self._frames(await _on_thread(outcome), typed), typed)
+        return self._tell(lines, await _on_thread(outcome))
 
-    async def _frames(self, outcome: Outcome, typed: Typed) -> AsyncGenerator[dict[str, Any]]:
-        if outcome.needs_input:
-            yield {"input": True}
-        if outcome.out:
-            yield {"out": outcome.out}
-        if outcome.err:
-            yield {"err": outcome.err}
+    def _tell(self, lines: Lines, outcome: Outcome) -> Response:
+        """Return what a command has said, at once if that is all, and else with what it goes on to say."""
+        said: list[dict[str, Any]] = [{"input": True}] if outcome.needs_input else []
+        said += [{"out": outcome.out}] if outcome.out else []
+        said += [{"err": outcome.err}] if outcome.err else []
+        if outcome.live is None and outcome.operation is None:
+            said.append({"exit": outcome.exit})
+            return Response(b"".join(map(line, said)), media_type=FRAMES)
+        typed = Typed()
+        return Conversation(lines, self._goes_on(said, outcome, typed), typed)
+
+    async def _goes_on(
+        self, said: list[dict[str, Any]], outcome: Outcome, typed: Typed
+    ) -> AsyncGenerator[dict[str, Any]]:
+        for frame in said:
+            yield frame
         if outcome.live is not None:
             # Closed at once when this is: whatever makes the frames has to learn that nobody reads them any more.
             async with aclosing(live.frames(outcome.live, typed)) as made:
                 async for frame in made:
                     yield frame
-            return
-        if outcome.operation is None:
-            yield {"exit": outcome.exit}
-            return
-        async for frame in self._watch(outcome.operation, 0):
-            # The log has told the error already; a push needs it once more, for its report, a command does not.
-            yield {name: value for name, value in frame.items() if name != "error"}
+        elif outcome.operation is not None:
+            async for frame in self._watch(outcome.operation, 0):
+                # The log has told the error already; a push needs it once more, for its report, a command does not.
+                yield {name: value for name, value in frame.items() if name != "error"}
 
     async def _push(self, request: HttpRequest) -> Response:
         body = await request.json()
@@ -292,9 +297,9 @@ def _answered(
 def _stream(frames: AsyncIterator[dict[str, Any]]) -> Response:
     async def lines() -> AsyncIterator[bytes]:
         async for frame in frames:
-            yield json.dumps(frame).encode() + b"\n"
+            yield line(frame)
 
-    return StreamingResponse(lines(), media_type="application/x-ndjson")
+    return StreamingResponse(lines(), media_type=FRAMES)
 
 
 async def _refuse(_request: HttpRequest, error: Exception) -> Response:
