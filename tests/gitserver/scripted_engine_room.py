@@ -163,6 +163,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         raw("raw_err", f"{terminal}\n".encode())
         self.room.wait_if_held()
         write(attach=True)
+        # Only from here on Ctrl-C is a key like others.
+        raw("raw_err", b"attached\n")
         while "end" not in (frame := json.loads(self._chunk())):
             if "in" in frame:
                 data = base64.b64decode(frame["in"])

@@ -105,7 +105,7 @@ def test_a_program_reads_and_writes_bytes_as_they_are(door: Door) -> None:
     typed = random.Random(1).randbytes(3 * WINDOW_BYTES + 1)
     done = door.ssh("alice", "attach", stdin=typed)
     assert done.stdout == typed
-    assert done.stderr == b"None\n"
+    assert done.stderr == b"None\nattached\n"
     assert done.returncode == 5
 
 
@@ -115,6 +115,7 @@ def test_a_program_at_a_terminal_gets_every_key_and_the_terminals_size(door: Doo
     channel.exec_command("attach")
     errors = channel.makefile_stderr("rb")
     assert errors.readline() == b"['xterm-256color', 100, 30]\n"
+    assert errors.readline() == b"attached\n"
     channel.sendall(b"a\x03b\n")
     assert channel.makefile("rb").read(4) == b"a\x03b\n", "no line end is changed, and Ctrl-C is a key like others"
     channel.resize_pty(120, 40)
