@@ -116,9 +116,11 @@ class Answer:
 class Connection:
     """A connection to a Unix socket, for one request at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Connect. Raises OSError."""
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        """Connect within `timeout` seconds. Raises OSError."""
         self.sock = socket.socket(socket.AF_UNIX)
+        # A server that hangs lets connections queue, and then nobody gets into the queue.
+        self.sock.settimeout(timeout)
         try:
             with short_address(path) as address:
                 self.sock.connect(address)
@@ -172,12 +174,12 @@ class Connections:
             with self._lock:
                 since, connection = self._kept.pop() if self._kept else (0.0, None)
             if connection is None:
-                connection = Connection(self._path)
-            elif time.monotonic() - since > KEPT_SECONDS or not connection.silent:
+                return Connection(self._path, timeout)
+            if time.monotonic() - since > KEPT_SECONDS or not connection.silent:
                 connection.sock.close()
-                continue
-            connection.sock.settimeout(timeout)
-            return connection
+            else:
+                connection.sock.settimeout(timeout)
+                return connection
 
     def close_idle(self) -> None:
         """Close those that have been kept for too long."""

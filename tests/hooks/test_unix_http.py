@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import select
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from hooks import unix_http
 from hooks.command_input import CommandInput
-from hooks.engine_room import Caller, CallerGoneError, EngineRoom, User
+from hooks.engine_room import Caller, CallerGoneError, EngineRoom, EngineRoomUnreachableError, User
 from hooks.unix_http import MOST_KEPT, chunk
 from store.errors import RefusedError
 
@@ -172,3 +173,16 @@ def test_after_a_crowd_a_few_connections_are_kept_for_a_while(
     monkeypatch.setattr(unix_http, "KEPT_SECONDS", -1.0)
     room.close_idle()
     assert not room._connections._kept
+
+
+def test_a_server_that_takes_no_connection_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineRoom, "ANSWER_SECONDS", 0.3)
+    path = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))  # the queue is full now
+        with pytest.raises(EngineRoomUnreachableError):
+            EngineRoom(path).repository(ALICE, "web", "git-receive-pack")
