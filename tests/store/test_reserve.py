@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from store.reserve import RESERVED_BYTES, DiskFullError, Reserve, is_full
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={RESERVED_BYTES + (1 << 20)}", "tmpfs", disk],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk of one's own needs root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+from tests.world.small_disk import small_disk
 
 
 def test_what_is_held_is_given_up_once(tmp_path: Path) -> None:
@@ -37,19 +21,20 @@ def test_what_is_held_is_given_up_once(tmp_path: Path) -> None:
     assert not reserve.spend()
 
 
-def test_on_a_full_disk_the_reserve_makes_room_and_cannot_be_held_again(small_disk: Path) -> None:
-    reserve = Reserve(small_disk / "reserve")
-    reserve.hold()
-    with pytest.raises(OSError, match="No space left") as full:
-        (small_disk / "filler").write_bytes(bytes(RESERVED_BYTES + (1 << 20)))
-    assert is_full(full.value)
-    assert reserve.spend()
-    (small_disk / "last words").write_bytes(bytes(RESERVED_BYTES // 2))
-    with pytest.raises(DiskFullError, match="nothing new is begun"):
+def test_on_a_full_disk_the_reserve_makes_room_and_cannot_be_held_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path, RESERVED_BYTES + (1 << 20)) as disk:
+        reserve = Reserve(disk / "reserve")
         reserve.hold()
-    assert not (small_disk / "reserve").exists()
-    (small_disk / "filler").unlink()
-    reserve.hold()
+        with pytest.raises(OSError, match="No space left") as full:
+            (disk / "filler").write_bytes(bytes(RESERVED_BYTES + (1 << 20)))
+        assert is_full(full.value)
+        assert reserve.spend()
+        (disk / "last words").write_bytes(bytes(RESERVED_BYTES // 2))
+        with pytest.raises(DiskFullError, match="nothing new is begun"):
+            reserve.hold()
+        assert not (disk / "reserve").exists()
+        (disk / "filler").unlink()
+        reserve.hold()
 
 
 def test_other_errors_are_not_taken_for_a_full_disk() -> None:
